@@ -1,0 +1,45 @@
+"""The ClientApp of a data holder's node: wiring only."""
+
+from __future__ import annotations
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from clients.handlers import answer
+from model.wire import COHORT, DESCRIBE, FUSE, SUBSCORES, TRAIN
+
+app = ClientApp()
+
+
+def _action(kind: str) -> str:
+    return kind.split(".", 1)[1]
+
+
+@app.query(_action(DESCRIBE))
+def describe(message: Message, context: Context) -> Message:
+    """Who this node plays, its contracts and public keys."""
+    return answer(DESCRIBE, message, context)
+
+
+@app.query(_action(COHORT))
+def cohort(message: Message, context: Context) -> Message:
+    """The lender's cohort, sealed for each partner."""
+    return answer(COHORT, message, context)
+
+
+@app.train(_action(TRAIN))
+def train(message: Message, context: Context) -> Message:
+    """One round of a holder's block."""
+    return answer(TRAIN, message, context)
+
+
+@app.query(_action(SUBSCORES))
+def subscores(message: Message, context: Context) -> Message:
+    """A partner's sub-scores, sealed for the lender."""
+    return answer(SUBSCORES, message, context)
+
+
+@app.train(_action(FUSE))
+def fuse(message: Message, context: Context) -> Message:
+    """The lender's fusion table."""
+    return answer(FUSE, message, context)

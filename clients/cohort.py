@@ -1,0 +1,126 @@
+"""The cohort: how the lender hands its ordered persons to the holders, and how each finds its own rows in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.config import Node
+from clients.tables import Cohort, Table, load_cohort, load_table
+from model.federation import LENDER
+from model.wire import TRAIN_ROWS, pack, unpack
+from privacy.alignment import positions, tokens
+from privacy.envelope import new_key, public_key, seal, unseal
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """The cohort as one holder sees it, in the lender's order.
+
+    `rows` gives the holder's own row of each person, -1 where it has none; `labels` are -1 where not given.
+    """
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int8]
+    group: NDArray[np.int8]
+
+    @property
+    def trainable(self) -> NDArray[np.int64]:
+        """Places in the cohort of the training persons that this holder has."""
+        return np.flatnonzero((self.group == TRAIN_ROWS) & (self.rows >= 0))
+
+
+def private_key(folder: Path) -> bytes:
+    """This holder's key for sealed messages, made on first use and kept on its disk only."""
+    path = folder / "seal.key"
+    if not path.exists():
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(new_key())
+    return path.read_bytes()
+
+
+def hand_out(node: Node, receivers: Mapping[str, bytes]) -> tuple[dict[str, bytes], dict[str, int]]:
+    """The cohort sealed for each receiver, and its public sizes; the lender keeps its own copy on disk.
+
+    A receiver learns the order, the tokens, the groups, and the labels of the training persons only.
+    """
+    cohort = cohort_of(node)
+    key = new_key()
+    own = np.where(cohort.group == TRAIN_ROWS, cohort.labels, -1).astype(np.int8)
+    packet = pack(
+        key=np.frombuffer(key, np.uint8), tokens=tokens(cohort.ids.to_list(), key), labels=own, group=cohort.group
+    )
+    _store(node, LENDER, packet)
+    sealed = {name: seal(receiver, packet, f"{node.programme}|cohort|{name}") for name, receiver in receivers.items()}
+    train = int((cohort.group == TRAIN_ROWS).sum())
+    return sealed, {"train": train, "held_out": len(cohort.group) - train}
+
+
+def accept(node: Node, name: str, sealed: bytes) -> None:
+    """Opens the lender's packet and keeps this holder's alignment on its disk."""
+    _store(node, name, unseal(private_key(node.folder(name)), sealed, f"{node.programme}|cohort|{name}"))
+
+
+def aligned(node: Node, name: str) -> Aligned:
+    """The alignment that `hand_out` or `accept` kept."""
+    with np.load(node.folder(name) / "cohort.npz") as kept:
+        return Aligned(kept["rows"], kept["labels"], kept["group"])
+
+
+def _store(node: Node, name: str, packet: bytes) -> None:
+    arrays = unpack(packet)
+    table = table_of(node, name)
+    own = tokens(table.ids.to_list(), arrays["key"].tobytes())
+    rows = positions(arrays["tokens"].view(np.uint64), own)
+    np.savez(node.folder(name) / "cohort.npz", rows=rows, labels=arrays["labels"], group=arrays["group"])
+
+
+def table_of(node: Node, name: str) -> Table:
+    """The holder's table, loaded once a process as long as the files stay as they are."""
+    holder = node.federation.holder(name)
+    return _table(_Key(node, name, _stamps(holder.data + node.federation.lender.data)))
+
+
+def cohort_of(node: Node) -> Cohort:
+    """The lender's cohort, loaded once a process as long as the files stay as they are."""
+    return _cohort(_Key(node, LENDER, _stamps(node.federation.lender.data)))
+
+
+class _Key:
+    """A cache key: equal for the same holder, seed and federation file over unchanged data files."""
+
+    def __init__(self, node: Node, name: str, stamps: tuple[object, ...]) -> None:
+        self.node, self.name = node, name
+        self.identity = (node.federation.path, _stamps((node.federation.path,)), name, node.seed, stamps)
+
+    def __hash__(self) -> int:
+        return hash(self.identity)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self.identity == other.identity
+
+
+def _stamps(paths: tuple[Path, ...]) -> tuple[object, ...]:
+    return tuple((p, (s := p.stat()).st_mtime_ns, s.st_size) if p.exists() else (p, 0, 0) for p in paths)
+
+
+@lru_cache(maxsize=16)
+def _table(key: _Key) -> Table:
+    return load_table(key.node.federation, key.node.federation.holder(key.name))
+
+
+@lru_cache(maxsize=4)
+def _cohort(key: _Key) -> Cohort:
+    return load_cohort(key.node.federation, key.node.seed)
+
+
+def public_key_of(node: Node, name: str) -> bytes:
+    """The public part of this holder's sealing key."""
+    return public_key(private_key(node.folder(name)))

@@ -1,0 +1,207 @@
+"""The contract of a domain: what its columns mean, public and written without looking at the rows."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from model.inputs import InputError, read_toml, refuse_unknown
+
+KINDS = ("numeric", "ordinal", "categorical", "flag")
+SCALES = ("linear", "log", "signed-log")
+DIRECTIONS = ("safer", "riskier")
+MAX_FEATURES = 500
+MISSING = ("", "NA", "NaN", "nan", "null", "None")
+FLAG_VALUES = {
+    **dict.fromkeys(("0", "N", "n", "no", "false", "False", "FALSE"), "0"),
+    **dict.fromkeys(("1", "Y", "y", "yes", "true", "True", "TRUE"), "1"),
+}
+_FEATURE_KEYS = (
+    *("name", "kind", "unit", "range", "scale", "special"),
+    *("edges", "direction", "group", "values", "protected", "note"),
+)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One column of a domain.
+
+    `low` and `high` clamp a numeric value; `special` values and missing have bins of their own; `values` are the
+    categories, in their order when the kind is ordinal; `edges` are public bin edges, increasing.
+    """
+
+    name: str
+    kind: str
+    unit: str = ""
+    low: float = 0.0
+    high: float = 0.0
+    scale: str = "linear"
+    special: tuple[str, ...] = ()
+    edges: tuple[float, ...] = ()
+    direction: str = ""
+    group: str = "other"
+    values: tuple[str, ...] = ()
+    protected: bool = False
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What one domain's columns mean. `outcome` names a partner's own outcome column, if it trains on that."""
+
+    domain: str
+    version: int
+    features: tuple[Feature, ...]
+    outcome: str | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the canonical content: two nodes with equal hashes encode alike."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `from_dict` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Contract:
+        """The contract that `to_dict` wrote."""
+        features = tuple(_from_plain(row) for row in data["features"])
+        return cls(data["domain"], data["version"], features, data.get("outcome"))
+
+    def trainable(self, use_protected: bool) -> Contract:
+        """This contract without its protected features, unless `use_protected`."""
+        kept = tuple(f for f in self.features if use_protected or not f.protected)
+        return Contract(self.domain, self.version, kept, self.outcome)
+
+
+def _from_plain(row: Mapping[str, Any]) -> Feature:
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in row.items()}
+    return Feature(**values)
+
+
+def normal_text(value: object) -> str:
+    """A value as the text under which it is compared: no outer space, `1.0` becomes `1`, leading zeros stay.
+
+    >>> normal_text(" 1.0 "), normal_text("007"), normal_text(True), normal_text(2.5)
+    ('1', '007', 'true', '2.5')
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value).strip()
+    head, dot, tail = text.rpartition(".")
+    return head if dot and head.lstrip("-").isdigit() and set(tail) == {"0"} else text
+
+
+def load_contract(path: Path, domain: str | None = None) -> Contract:
+    """Reads a contract file strictly.
+
+    Raises:
+        InputError: with file, field, rule and value, where anything is missing, misspelt or of another domain.
+    """
+    data = read_toml(path)
+    refuse_unknown(path, "", data, ("domain", "version", "outcome", "feature"))
+    found = data.get("domain")
+    if not isinstance(found, str) or not found:
+        raise InputError(path, "domain", "must name the domain", found, 'add domain = "payments", for example')
+    if domain is not None and found != domain:
+        raise InputError(path, "domain", f"must be {domain!r}", found, "this is the contract of another domain")
+    version = data.get("version", 1)
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise InputError(path, "version", "must be a whole number >= 1", version)
+    outcome = data.get("outcome")
+    if outcome is not None and not isinstance(outcome, str):
+        raise InputError(path, "outcome", "must be a column name", outcome)
+    rows = data.get("feature", [])
+    if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_FEATURES:
+        count = len(rows) if isinstance(rows, list) else rows
+        raise InputError(path, "feature", f"must be given 1 to {MAX_FEATURES} times as [[feature]]", count)
+    features = tuple(_feature(path, i, row) for i, row in enumerate(rows, 1))
+    names = [f.name for f in features]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(path, f"feature.{name}", "is given more than once", remedy="delete one of them")
+    return Contract(found, version, features, outcome)
+
+
+def _feature(path: Path, number: int, row: Mapping[str, Any]) -> Feature:
+    name = row.get("name")
+    if not isinstance(name, str) or not name:
+        raise InputError(path, f"feature #{number}.name", "must be a column name", name)
+    where = f"feature.{name}"
+    refuse_unknown(path, where, row, _FEATURE_KEYS)
+    kind = _one_of(path, f"{where}.kind", row.get("kind"), KINDS)
+    values = _texts(path, f"{where}.values", row.get("values", []))
+    if kind in ("categorical", "ordinal") and not values:
+        raise InputError(path, f"{where}.values", f"must list the values of a {kind} feature", [])
+    if kind == "flag":
+        values = ("0", "1")
+    low, high = _range(path, where, kind, row)
+    feature = Feature(
+        name=name,
+        kind=kind,
+        unit=str(row.get("unit", "")),
+        low=low,
+        high=high,
+        scale=_one_of(path, f"{where}.scale", row.get("scale", "linear"), SCALES),
+        special=_texts(path, f"{where}.special", row.get("special", [])),
+        edges=_edges(path, f"{where}.edges", row.get("edges", [])),
+        direction=_one_of(path, f"{where}.direction", row.get("direction", ""), ("", *DIRECTIONS)),
+        group=_group(path, f"{where}.group", row.get("group", "other")),
+        values=values,
+        protected=bool(row.get("protected", False)),
+    )
+    if feature.scale == "log" and low < 0:
+        raise InputError(path, f"{where}.scale", "log needs range >= 0", [low, high], 'use scale = "signed-log"')
+    return feature
+
+
+def _group(path: Path, field: str, value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch("[a-z][a-z0-9_]*", value):
+        raise InputError(path, field, "must be lower-case letters, digits and '_'", value)
+    return value
+
+
+def _one_of(path: Path, field: str, value: object, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise InputError(path, field, "must be one of " + " | ".join(a or '""' for a in allowed), value)
+    return str(value)
+
+
+def _texts(path: Path, field: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise InputError(path, field, "must be a list", value)
+    texts = tuple(normal_text(v) for v in value)
+    if len(set(texts)) != len(texts):
+        raise InputError(path, field, "must not repeat a value", value)
+    return texts
+
+
+def _numbers(value: object) -> list[float] | None:
+    if not isinstance(value, list) or any(isinstance(v, bool) or not isinstance(v, int | float) for v in value):
+        return None
+    numbers = [float(v) for v in value]
+    return numbers if all(map(math.isfinite, numbers)) else None
+
+
+def _edges(path: Path, field: str, value: object) -> tuple[float, ...]:
+    numbers = _numbers(value)
+    if numbers is None or any(b <= a for a, b in itertools.pairwise(numbers)):
+        raise InputError(path, field, "must be increasing finite numbers", value)
+    return tuple(numbers)
+
+
+def _range(path: Path, where: str, kind: str, row: Mapping[str, Any]) -> tuple[float, float]:
+    if kind != "numeric":
+        return 0.0, 0.0
+    numbers = _numbers(row.get("range"))
+    if numbers is None or len(numbers) != 2 or not numbers[0] < numbers[1]:
+        remedy = "give the public lowest and highest value, e.g. range = [0, 1_000_000]"
+        raise InputError(path, f"{where}.range", "must be [low, high] with low < high", row.get("range"), remedy)
+    return numbers[0], numbers[1]

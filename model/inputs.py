@@ -1,0 +1,63 @@
+"""Errors of what a user gives us, and strict reading of TOML tables."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+
+class InputError(ValueError):
+    """One line that names file, field, rule and value, and says what to do.
+
+    >>> str(InputError("a.toml", "privacy.epsilon", "must be > 0", -1, "give 1.0, for example"))
+    'a.toml: privacy.epsilon must be > 0, got -1; give 1.0, for example.'
+    """
+
+    def __init__(self, file: str | Path, field: str, rule: str, value: object = None, remedy: str = "") -> None:
+        self.file, self.field, self.rule, self.value, self.remedy = str(file), field, rule, value, remedy
+        got = "" if value is None else f", got {shown(value)}"
+        todo = f"; {remedy}" if remedy else ""
+        what = f"{field} {rule}" if field else rule
+        super().__init__(f"{file}: {what}{got}{todo}.")
+
+
+def shown(value: object) -> str:
+    """`value` on one line of at most 80 characters."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file; raises `InputError` where it is missing, unreadable or not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(path, "", "does not exist", remedy="check the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(path, "", "cannot be read as UTF-8 text", type(error).__name__, "check the file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(path, "", f"is not valid TOML ({error})", remedy="mend that line") from None
+
+
+def refuse_unknown(file: str | Path, where: str, table: Mapping[str, object], allowed: Iterable[str]) -> None:
+    """Raises `InputError` for the first key outside `allowed`, with the nearest allowed spelling."""
+    known = sorted(allowed)
+    for key in table:
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            remedy = f"did you mean {near[0]!r}?" if near else "allowed: " + ", ".join(known)
+            raise InputError(file, f"{where}.{key}" if where else key, "is not a known key", remedy=remedy.rstrip("?"))
+
+
+def whole(file: str | Path, field: str, value: object) -> int:
+    """A whole number >= 0; raises `InputError` otherwise.
+
+    >>> whole("run configuration", "seed", 7)
+    7
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InputError(file, field, "must be a whole number >= 0", value)
+    return value

@@ -1,0 +1,171 @@
+"""What the policy would lend: caps first, then the largest eligible offer.
+
+An offer's amount is the minimum of all its caps, floored once to the increment. Every cap and every condition only
+tightens as the upper PD rises, and the largest offer counts, so a safer score never gets less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from model.limits.schema import PointsTier, Policy
+from model.limits.states import Case
+
+Kind = Literal["STANDARD", "SEASONING", "TRIAL"]
+Verdict = Literal["APPROVE", "TRIAL", "DECLINE", "DEFER", "REFER"]
+RISK_CAPS = ("EL_BUDGET", "AFFORDABILITY", "INCOME_MULTIPLE", "SEGMENT", "LEGAL_CONSUMER")
+_BP = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The best offer at one upper PD, or what stood in its way.
+
+    Attributes:
+        kind: the kind of offer; None where the upper PD is above the line of every kind.
+        amount_fen: 0 where no offer reaches the smallest limit.
+        apr_bp: the price before points.
+        caps: every cap of this kind of offer, in fen; their minimum, floored to the increment, is the amount.
+        binding_cap: the cap that set the amount. Where the granted share of the risk cap did, the risk cap's name.
+    """
+
+    kind: Kind | None
+    amount_fen: int = 0
+    apr_bp: int = 0
+    caps: Mapping[str, int] | None = None
+    binding_cap: str | None = None
+
+    @property
+    def decision(self) -> Verdict:
+        """APPROVE, TRIAL or DECLINE."""
+        if not self.amount_fen:
+            return "DECLINE"
+        return "TRIAL" if self.kind == "TRIAL" else "APPROVE"
+
+
+def best_offer(case: Case, pd_upper_e8: int, thin: bool, share_bp: int) -> Offer:
+    """The largest eligible offer.
+
+    Args:
+        case: the inputs of the decision.
+        pd_upper_e8: PD at z plus margin, in 1e-8.
+        thin: whether the file is thin.
+        share_bp: which share of the risk cap a standard limit may take.
+
+    Returns:
+        Of the eligible kinds the one with the largest amount; on equal amounts STANDARD before TRIAL.
+    """
+    kinds = _kinds(case, pd_upper_e8, thin)
+    if not kinds:
+        return Offer(None)
+    policy = case.policy
+    apr_bp = next(tier.apr_bp for tier in policy.pricing if pd_upper_e8 <= tier.pd_max_bp * _BP)
+    caps = _risk_caps(case, pd_upper_e8, apr_bp)
+    tightest = min(caps, key=caps.__getitem__)
+    risk = caps[tightest]
+    caps |= _account_caps(case)
+    rungs = policy.trial.rungs_fen
+    own: dict[Kind, tuple[str, int]] = {
+        "STANDARD": ("SHARE", risk * share_bp // _BP),
+        "SEASONING": ("SEASONING", risk * policy.classes.thin_seasoning_bp // _BP),
+        "TRIAL": ("LADDER", rungs[min(case.state.rung, len(rungs) - 1)]),
+    }
+    step, least = policy.limit.increment_fen, policy.limit.min_fen
+    common = min(caps.values())
+    raw = {kind: min(common, own[kind][1]) for kind in kinds}
+    amounts = {kind: fen // step * step if fen >= least else 0 for kind, fen in raw.items()}
+    kind = max(kinds, key=lambda kind: (amounts[kind], 0 if amounts[kind] else raw[kind]))
+    name, value = own[kind]
+    caps[name] = value
+    binding = min(caps, key=caps.__getitem__)
+    return Offer(kind, amounts[kind], apr_bp, caps, tightest if binding == "SHARE" else binding)
+
+
+def points_tier(case: Case) -> PointsTier:
+    """What the applicant's points give; under a risk hold, what no points give."""
+    tiers = case.policy.points
+    return tiers[0] if case.state.risk_hold else [t for t in tiers if t.points <= case.request.points][-1]
+
+
+def income_fen(case: Case) -> int:
+    """Monthly income after the haircut for how it is known."""
+    kyc = case.request.kyc
+    return kyc.income_fen_month * (_BP - case.policy.limit.income_haircut_bp[kyc.income_source]) // _BP
+
+
+def line_bp(policy: Policy, thin: bool) -> int:
+    """The highest upper PD at which anything is offered."""
+    classes = policy.classes
+    return classes.trial_pd_max_bp if thin or classes.thick_trial else classes.standard_pd_max_bp
+
+
+def increase_blocked(case: Case) -> bool:
+    """Whether the account had its increases for now."""
+    state, rule = case.state, case.policy.velocity
+    days = state.days_since_increase
+    return (days is not None and days < rule.min_days_between_increases) or (
+        state.increases_365d >= rule.max_increases_365d
+    )
+
+
+@lru_cache(maxsize=4096)
+def annuity_e6(apr_bp: int, months: int) -> int:
+    """What 1 a month for `months` months is worth now, in 1e-6, floored; exact, since powers of integers are.
+
+    >>> annuity_e6(1200, 12), annuity_e6(0, 12)
+    (11255077, 12000000)
+    """
+    if apr_bp == 0:
+        return months * 10**6
+    year = 12 * _BP
+    grown, still = (int(pow(rate, months)) for rate in (year + apr_bp, year))
+    return 10**6 * year * (grown - still) // (apr_bp * grown)
+
+
+def _kinds(case: Case, pd_upper_e8: int, thin: bool) -> list[Kind]:
+    """The eligible kinds, on equal amounts the better one first; a rung is always open below a larger offer."""
+    classes = case.policy.classes
+    if pd_upper_e8 > classes.trial_pd_max_bp * _BP:
+        return []
+    standard = pd_upper_e8 <= classes.standard_pd_max_bp * _BP and (not thin or case.state.stage == "standard")
+    kinds: list[Kind] = []
+    if standard:
+        kinds.append("STANDARD")
+    elif thin and pd_upper_e8 <= classes.strong_thin_pd_max_bp * _BP:
+        kinds.append("SEASONING")
+    if standard or thin or classes.thick_trial:
+        kinds.append("TRIAL")
+    return kinds
+
+
+def _risk_caps(case: Case, pd_upper_e8: int, apr_bp: int) -> dict[str, int]:
+    """The caps that measure risk and means; points can never pass them."""
+    policy, kyc = case.policy, case.request.kyc
+    rule, costs = policy.limit, policy.economics
+    income = income_fen(case)
+    free = max(0, income * rule.dsti_bp // _BP - kyc.existing_debt_service_fen_month)
+    months = min(case.request.term_months, rule.term_months)
+    return {
+        "EL_BUDGET": rule.el_budget_fen * 10**16 // (max(pd_upper_e8, 1) * costs.lgd_bp * costs.ccf_bp),
+        "AFFORDABILITY": free * annuity_e6(apr_bp, months) // 10**6,
+        "INCOME_MULTIPLE": income * rule.income_multiple_bp // _BP,
+        "SEGMENT": rule.segment_cap_fen[kyc.segment],
+        "LEGAL_CONSUMER": max(0, policy.legal.consumer_cap_fen - kyc.other_consumer_credit_fen),
+    }
+
+
+def _account_caps(case: Case) -> dict[str, int]:
+    """The caps of this account and request; each only where it applies."""
+    request, state = case.request, case.state
+    caps = {}
+    if state.current_limit_fen:
+        step_bp = _BP if increase_blocked(case) else case.policy.velocity.max_step_bp
+        caps["VELOCITY"] = state.current_limit_fen * step_bp // _BP
+    if state.portfolio_headroom_fen is not None:
+        caps["PORTFOLIO"] = state.portfolio_headroom_fen
+    if request.requested_fen is not None:
+        caps["REQUESTED"] = request.requested_fen
+    return caps

@@ -1,0 +1,146 @@
+"""What would change the answer: each step is a changed input on which the decision is made again.
+
+Nothing here models behaviour. A step is told only where the same pure function, asked again, gives more; its sentence
+says "could", since everything else is held as it is now. Never suggested: spending, buying points, another segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from model.limits.decision import Decision, NextStep
+from model.limits.reasons import CATALOGUE, minute, wording, yuan
+from model.limits.states import Case, evidence_of
+
+MAX_STEPS = 3
+Again = Callable[[Case], Decision]
+_INCOME_CAPS = ("AFFORDABILITY", "INCOME_MULTIPLE")
+_INCOME_STEP_FEN = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A changed input, and the words of the step that would bring it about."""
+
+    code: str
+    case: Case
+    source: str = "rule"
+    by: datetime | None = None
+    values: dict[str, str] = field(default_factory=dict)
+
+
+def next_steps(case: Case, decision: Decision, again: Again) -> tuple[NextStep, ...]:
+    """At most three steps that give more than `decision` does.
+
+    Args:
+        case: the inputs of the decision.
+        decision: the answer to them.
+        again: decides on changed inputs, without next steps.
+    """
+    if decision.decision == "REFER" or not decision.reasons:
+        return ()
+    steps = []
+    for change in _changes(case, decision, again):
+        answer = again(change.case)
+        if answer.amount_fen > decision.amount_fen:
+            steps.append(_told(change, answer))
+        elif change.code == "WAIT":
+            steps.append(_told(replace(change, code="WAIT_ONLY"), answer))
+        if len(steps) == MAX_STEPS:
+            break
+    return tuple(steps)
+
+
+def _told(change: _Change, answer: Decision) -> NextStep:
+    values = {"amount": yuan(answer.amount_fen), **change.values}
+    zh, en = wording(CATALOGUE.step[change.code], domain=change.source, values=values)
+    return NextStep(change.code, zh, en, change.source, answer.decision, answer.amount_fen, change.by)
+
+
+def _changes(case: Case, decision: Decision, again: Again) -> Iterator[_Change]:
+    """Every step worth trying, in the order of telling."""
+    request = case.request
+    if decision.decision == "DEFER":
+        yield from _waiting(case, decision)
+        return
+    if not request.kyc.passed:
+        passed = replace(case, request=replace(request, kyc=replace(request.kyc, passed=True)))
+        yield _Change("IDENTITY", passed)
+    for domain, state in decision.blocks.items():
+        if state == "no_consent":
+            yield _Change("AUTHORISE", typical(case, [domain]), domain)
+    if decision.binding_cap in _INCOME_CAPS:
+        yield from _income(case, decision, again)
+    least = case.policy.limit.min_fen
+    if request.requested_fen is not None and request.requested_fen < least:
+        asked = replace(case, request=replace(request, requested_fen=least))
+        yield _Change("ASK", asked, values={"value": yuan(least)})
+    if decision.decision == "TRIAL" and case.state.stage != "standard":
+        yield _ladder(case, decision)
+
+
+def typical(case: Case, domains: Iterable[str]) -> Case:
+    """The case were these domains' data here, authorised, in order, and at the bundle's reference."""
+    blocks, reference = dict(case.request.blocks), case.bundle.reference_e6
+    for domain in domains:
+        blocks[domain] = replace(
+            evidence_of(case, domain),
+            consent=True,
+            logit_e6=reference[domain],
+            as_of=case.request.as_of,
+            quality="ok",
+        )
+    return replace(case, request=replace(case.request, blocks=blocks))
+
+
+def _waiting(case: Case, decision: Decision) -> Iterator[_Change]:
+    """Wait for the late data, all of it; or do without it."""
+    late = [domain for domain, state in decision.blocks.items() if state in ("delayed", "abnormal")]
+    by = decision.defer_deadline
+    if by is not None:
+        yield _Change("WAIT", typical(case, late), "+".join(late), by, {"deadline": minute(by)})
+    flags = replace(case.request.flags, decide_now=True)
+    yield _Change("DECIDE_NOW", replace(case, request=replace(case.request, flags=flags)))
+
+
+def _income(case: Case, decision: Decision, again: Again) -> Iterator[_Change]:
+    """The stated income, verified; else the smallest verified one, up to twice as much, that gives all it could."""
+    stated = case.request.kyc.income_fen_month
+
+    def verified(income_fen: int) -> Case:
+        kyc = replace(case.request.kyc, income_fen_month=income_fen, income_source="verified")
+        return replace(case, request=replace(case.request, kyc=kyc))
+
+    if again(verified(stated)).amount_fen > decision.amount_fen:
+        yield _Change("INCOME", verified(stated), values={"value": yuan(stated)})
+        return
+    low, high = stated // _INCOME_STEP_FEN, 2 * stated // _INCOME_STEP_FEN
+    most = again(verified(high * _INCOME_STEP_FEN)).amount_fen
+    while high - low > 1:  # `high` gives the most; more income never gives less
+        middle = (low + high) // 2
+        enough = again(verified(middle * _INCOME_STEP_FEN)).amount_fen >= most
+        low, high = (low, middle) if enough else (middle, high)
+    income = high * _INCOME_STEP_FEN
+    yield _Change("INCOME", verified(income), values={"value": yuan(income)})
+
+
+def _ladder(case: Case, decision: Decision) -> _Change:
+    """The next rung, or the standard limit after the last, once it is earned."""
+    rule, last = case.policy.trial, len(case.policy.trial.rungs_fen) - 1
+    earned = replace(
+        case.state,
+        stage="standard" if case.state.rung >= last else "trial",
+        rung=min(case.state.rung + 1, last),
+        current_limit_fen=decision.amount_fen,
+        days_since_increase=max(rule.min_days_between_steps, case.policy.velocity.min_days_between_increases),
+        applications_30d=0,
+    )
+    by = case.request.as_of + timedelta(days=rule.min_days_between_steps)
+    values = {
+        "cycles": str(rule.clean_cycles_to_promote),
+        "use": str(rule.min_use_bp // 100),
+        "deadline": by.date().isoformat(),
+    }
+    return _Change("LADDER", replace(case, state=earned), by=by, values=values)

@@ -1,0 +1,47 @@
+"""What client and server agree on: message types, record keys and how arrays become bytes. No flwr here."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+
+DESCRIBE = "query.describe"  # node -> who it plays, contracts, public keys
+COHORT = "query.cohort"  # lender -> its cohort, sealed for each partner
+TRAIN = "train.block"  # holder -> the weights of its block
+SUBSCORES = "query.subscores"  # holder -> its sub-scores, sealed for the lender
+FUSE = "train.fusion"  # lender -> the fusion table
+
+CONFIG = "config"  # the ConfigRecord of every message
+ARRAYS = "arrays"  # the ArrayRecord, keys `<block>/<parameter>`
+JSON = "json"  # its key of JSON text
+SEALED = "sealed"  # its key of ciphertext
+ERROR = "error"  # in place of an answer: one of ERRORS
+LAST, MEAN = "last", "mean"  # parameters of a block: where descent stands, and the average to publish
+
+ERRORS = ("budget", "input", "ledger", "seal", "protocol", "internal")
+ABSENT = np.iinfo(np.int32).min  # a sub-score in micro-logit where the person has no relationship
+TRAIN_ROWS, HELD_OUT = 0, 1  # groups of the cohort
+
+
+def pack(**arrays: NDArray[np.generic]) -> bytes:
+    """Named arrays as bytes; `unpack` reads them without pickle.
+
+    >>> unpack(pack(a=np.arange(3)))["a"].tolist()
+    [0, 1, 2]
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def unpack(data: bytes) -> dict[str, NDArray[np.generic]]:
+    """The arrays that `pack` wrote."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def key(block: str, parameter: str) -> str:
+    """The ArrayRecord key of one parameter of a block."""
+    return f"{block}/{parameter}"

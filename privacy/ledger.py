@@ -1,0 +1,124 @@
+"""A holder's privacy ledger: append-only, hash-chained, charged and on disk before any noise is drawn.
+
+Order of every release: charge -> fsync -> draw noise -> store the reply -> release. Nothing is ever refunded, and a
+retry of the same key gets the stored bytes, so that one charge never pays for two draws.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import sqlite3
+from pathlib import Path
+
+from privacy.accounting import Event, epsilon_of, shown
+from privacy.plan import BudgetExceeded, Release
+
+_GENESIS = "0" * 64
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS charge(seq INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, body TEXT NOT NULL,
+                                  prev TEXT NOT NULL, hash TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS reply(key TEXT PRIMARY KEY REFERENCES charge(key), bytes BLOB NOT NULL);
+"""
+
+
+class LedgerCorrupt(RuntimeError):
+    """A ledger whose chain does not hold; nothing may be released until a person has looked at it."""
+
+
+class Ledger:
+    """The ledger file of one holder for one programme of persons.
+
+    Args:
+        path: the SQLite file; made where it does not exist.
+        epsilon: this holder's own ceiling, which no run can raise.
+        delta: the delta at which the ceiling is stated.
+
+    Raises:
+        LedgerCorrupt: with the first bad row, where the file was changed by anything but this class.
+    """
+
+    def __init__(self, path: Path, epsilon: float, delta: float) -> None:
+        if not (math.isfinite(epsilon) and epsilon > 0):
+            raise ValueError(f"a ledger's ceiling must be finite and > 0, got {epsilon}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.epsilon, self.delta = epsilon, delta
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=30.0)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.executescript(_SCHEMA)
+        self.verify()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+    def verify(self) -> None:
+        """Raises `LedgerCorrupt` naming the first row that does not continue the chain."""
+        prev = _GENESIS
+        rows = self._db.execute("SELECT seq, key, body, prev, hash FROM charge ORDER BY seq")
+        for number, (seq, key, body, before, digest) in enumerate(rows, 1):
+            if seq != number or before != prev or digest != _hash(prev, key, body):
+                raise LedgerCorrupt(f"ledger row {number} does not continue the chain; restore a good copy")
+            prev = digest
+
+    def charge(self, key: str, release: Release) -> bool:
+        """Charges `release` durably under `key`; False where that key was charged before, with the same release.
+
+        Raises:
+            BudgetExceeded: requested, spent and remaining, where the ceiling would be passed; nothing is charged.
+            ValueError: where the key was charged for another release.
+        """
+        body = json.dumps(release.to_dict(), sort_keys=True)
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            known = self._db.execute("SELECT body FROM charge WHERE key = ?", (key,)).fetchone()
+            if known is None:
+                self._append(key, body, release)
+            elif known[0] != body:
+                raise ValueError("this key was charged for another release")
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        return known is None
+
+    def _append(self, key: str, body: str, release: Release) -> None:
+        spent = self.events()
+        after = epsilon_of([*spent, release.event], self.delta)
+        if after > self.epsilon * (1 + 1e-9):
+            raise BudgetExceeded(
+                f"{release.name} would pass this holder's ceiling (delta={self.delta:g}): "
+                f"spent {shown(epsilon_of(spent, self.delta))}, after it {shown(after)}, ceiling {self.epsilon:g}"
+            )
+        seq, prev = self.head()
+        row = (seq + 1, key, body, prev, _hash(prev, key, body))
+        self._db.execute("INSERT INTO charge VALUES (?, ?, ?, ?, ?)", row)
+
+    def events(self) -> list[Event]:
+        """Everything charged so far, as the accountant sees it."""
+        return [r.event for r in self.releases()]
+
+    def releases(self) -> list[Release]:
+        """Everything charged so far, oldest first."""
+        rows = self._db.execute("SELECT body FROM charge ORDER BY seq")
+        return [Release.from_dict(json.loads(body)) for (body,) in rows]
+
+    def head(self) -> tuple[int, str]:
+        """Number of charges and the last hash: what a witness keeps."""
+        row = self._db.execute("SELECT seq, hash FROM charge ORDER BY seq DESC LIMIT 1").fetchone()
+        return (int(row[0]), str(row[1])) if row else (0, _GENESIS)
+
+    def store(self, key: str, reply: bytes) -> None:
+        """Keeps the bytes released under `key`, before they leave."""
+        self._db.execute("INSERT INTO reply VALUES (?, ?)", (key, reply))
+
+    def stored(self, key: str) -> bytes | None:
+        """The bytes that were released under `key`, if any were."""
+        row = self._db.execute("SELECT bytes FROM reply WHERE key = ?", (key,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+
+def _hash(prev: str, key: str, body: str) -> str:
+    return hashlib.sha256(f"{prev}\0{key}\0{body}".encode()).hexdigest()

@@ -1,0 +1,73 @@
+"""The one mechanism that releases persons' data: a bounded sum on an integer grid plus discrete Gaussian noise."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy.noise import Csprng, discrete_gaussian
+
+GRID = 2**20
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class GaussianSum:
+    """Releases a sum of one vector a person, each of L2 norm at most `bound`, with Gaussian noise.
+
+    Promise: when one person's vector becomes zero, the value before noise moves by at most `sensitivity` in L2, the
+    rounding of every coordinate to the grid of 1/`GRID` included; noise of standard deviation `noise_stddev` =
+    `noise_multiplier` * `sensitivity` is added to each of the `size` coordinates. `noise_multiplier` 0 releases the
+    sum itself and is for simulations without privacy only.
+    """
+
+    bound: float
+    size: int
+    noise_multiplier: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.bound) and self.bound > 0):
+            raise ValueError(f"bound must be finite and > 0 (L2 norm of one person's vector), got {self.bound}")
+        if self.size < 1:
+            raise ValueError(f"size must be >= 1 (coordinates), got {self.size}")
+        if not (math.isfinite(self.noise_multiplier) and self.noise_multiplier >= 0):
+            raise ValueError(f"noise_multiplier must be finite and >= 0, got {self.noise_multiplier}")
+
+    @property
+    def sensitivity(self) -> float:
+        """L2, in the units of the sum. Rounding moves each coordinate of either sum by at most half a grid step.
+
+        >>> GaussianSum(bound=2.0, size=4, noise_multiplier=1.0).sensitivity == 2.0 + 2.0 / GRID
+        True
+        """
+        return self.bound + math.sqrt(self.size) / GRID
+
+    @property
+    def noise_stddev(self) -> float:
+        """Standard deviation of the noise on each coordinate, in the units of the sum."""
+        return self.noise_multiplier * self.sensitivity
+
+    @property
+    def slack(self) -> float:
+        """Bound on the total variation between one release and the rounded continuous Gaussian it is accounted as.
+
+        Per coordinate: the sampler's 1e-15, and the density's change within a grid cell, of relative size
+        |x^2/s^2 - 1| / (24 s^2) at standard deviation s in grid steps, hence below 1 / (24 s^2).
+        """
+        if self.noise_multiplier == 0:
+            return 0.0
+        steps = self.noise_stddev * GRID
+        return self.size * (2e-15 + 1.0 / (24.0 * steps * steps))
+
+    def release(self, total: Floats, rng: Csprng) -> Floats:
+        """The noisy sum; `total` has shape (size,). Raises `ValueError` on another shape or a non-finite sum."""
+        if total.shape != (self.size,) or not np.isfinite(total).all():
+            raise ValueError("the sum has the wrong shape or is not finite: nothing is released")
+        if self.noise_multiplier == 0:
+            return total
+        noise = discrete_gaussian(rng, self.noise_stddev * GRID, self.size)
+        return (np.rint(total * GRID) + noise) / GRID

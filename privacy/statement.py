@@ -1,0 +1,58 @@
+"""The privacy statement of a programme: who sees what, and which epsilon covers it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from privacy.accounting import shown
+from privacy.plan import Plan
+
+UNIT = "the person, over all partners and all releases of the programme"
+RELATION = "zero-out: one person's rows at every holder become null rows; the cohort's size is public"
+NOT_COVERED = (
+    "labels of the training persons, which the lender hands to its partners by declared agreement",
+    "sub-scores and up to two reason families a person, which partners hand to the lender by declared agreement",
+    "presence in the alignment: who holds a token's key can test whether an id that it guesses is in the cohort",
+    "a coordinator that deviates from the protocol, for instance by swapping the keys it relays",
+    "several holders or the coordinator pooling what each was given by agreement",
+    "what the population teaches about anybody, and timing of the noise sampler",
+)
+
+
+def statement(plan: Plan, persons: int) -> dict[str, Any]:
+    """The statement as plain data, to be published with every model.
+
+    Args:
+        plan: the priced plan, after which nothing else is released under this budget.
+        persons: size of the training cohort, a public number.
+    """
+    total = plan.spent()
+    rows = [
+        ("coordinator", "noisy block weights, the fusion table, sizes of the cohort, ciphertexts", total),
+        ("partners", "the published model; tokens, order and training labels of the cohort (not covered)", total),
+        ("lender", "the published model; sub-scores and reason families of each person (not covered)", total),
+        ("outsiders", "the published model", total),
+    ]
+    holders = sorted({r.holder for r in plan.releases})
+    return {
+        "epsilon": _plain(total),
+        "epsilon_shown": shown(total),
+        "delta": plan.delta,
+        "discrete_noise_slack": plan.slack,
+        "persons_times_delta": persons * plan.delta,
+        "unit": UNIT,
+        "relation": RELATION,
+        "accounting": "closed form of the Gaussian" if _closed(plan) else "privacy loss distributions (PLD)",
+        "observers": [{"observer": who, "sees": what, "epsilon": shown(e)} for who, what, e in rows],
+        "by_holder": {h: shown(plan.spent([r.name for r in plan.releases if r.holder == h])) for h in holders},
+        "not_covered": list(NOT_COVERED),
+    }
+
+
+def _closed(plan: Plan) -> bool:
+    return all(r.probability == 1.0 for r in plan.releases)
+
+
+def _plain(epsilon: float) -> float | str:
+    return "inf" if math.isinf(epsilon) else math.ceil(epsilon * 1e6 - 1e-6) / 1e6

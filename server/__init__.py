@@ -1,0 +1,1 @@
+"""The coordinator: the Flower ServerApp, its strategy and the phases of a run."""

@@ -1,0 +1,64 @@
+"""A run's settings, parsed once from Flower's run configuration into a frozen dataclass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.blocks import ENGINES
+from model.federation import ON_FAILURE, check_delta, check_epsilon
+from model.inputs import InputError, whole
+
+_WHERE = "run configuration"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Settings of one run. Empty `epsilon`, `delta` and `on_failure` leave the federation file's.
+
+    Attributes:
+        out: folder for what the run publishes; None writes nothing.
+        rounds: Flower rounds of block training; 0 means 1, or 4 where partners share a domain.
+        timeout: seconds to wait for a reply.
+        wait: seconds to wait for nodes to appear.
+    """
+
+    out: Path | None
+    engine: str
+    epsilon: float | None
+    delta: float | None
+    seed: int
+    rounds: int
+    on_failure: str
+    timeout: float
+    wait: float
+
+    @classmethod
+    def parse(cls, config: Mapping[str, object]) -> RunConfig:
+        """The settings of a run configuration; raises `InputError` naming the key."""
+        out, epsilon, delta = config.get("out", ""), config.get("epsilon", ""), config.get("delta", "")
+        settings = cls(
+            out=Path(str(out)) if out else None,
+            engine=str(config.get("engine", "scorecard")),
+            epsilon=None if epsilon == "" else check_epsilon(_WHERE, "epsilon", epsilon),
+            delta=None if delta == "" else check_delta(_WHERE, "delta", delta),
+            seed=whole(_WHERE, "seed", config.get("seed", 0)),
+            rounds=whole(_WHERE, "rounds", config.get("rounds", 0)),
+            on_failure=str(config.get("on-failure", "")),
+            timeout=_seconds(config, "timeout", 3600.0),
+            wait=_seconds(config, "wait", 60.0),
+        )
+        if settings.engine not in ENGINES:
+            raise InputError(_WHERE, "engine", "must be " + " | ".join(ENGINES), settings.engine)
+        if settings.on_failure not in ("", *ON_FAILURE):
+            raise InputError(_WHERE, "on-failure", "must be " + " | ".join(ON_FAILURE), settings.on_failure)
+        return settings
+
+
+def _seconds(config: Mapping[str, object], key: str, default: float) -> float:
+    value = config.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise InputError(_WHERE, key, "must be a number of seconds > 0", value)
+    return float(value)

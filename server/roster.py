@@ -1,0 +1,131 @@
+"""Who takes part in a run: the holders behind the nodes, as they describe themselves, and their contracts."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flwr.serverapp import Grid
+
+from model.contract import Contract
+from model.encoding import Encoding
+from model.federation import LENDER
+from model.wire import DESCRIBE
+from server.exchange import Exchange, Post, RunFailed
+
+
+@dataclass(frozen=True)
+class Member:
+    """One data holder: its node, its domain, its public contract and its public key (base64)."""
+
+    name: str
+    node: int
+    domain: str
+    contract: Contract | None
+    key: str
+
+    @property
+    def encoding(self) -> Encoding:
+        """The public encoding of its contract; only for members that have one."""
+        if self.contract is None:
+            raise ValueError(f"{self.name} has no contract")
+        return Encoding.of(self.contract)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The programme's public terms, as the lender's federation file states them."""
+
+    programme: str
+    federation: str
+    epsilon: float
+    delta: float
+    shares: Mapping[str, float]
+    partners: tuple[str, ...]
+    on_failure: str
+
+
+@dataclass(frozen=True)
+class Roster:
+    """The members of a run by name; partners that were expected and never appeared are `missing`."""
+
+    members: Mapping[str, Member]
+    terms: Terms
+    missing: tuple[str, ...] = ()
+
+    @property
+    def lender(self) -> Member:
+        """The lender's member."""
+        return self.members[LENDER]
+
+    @property
+    def partners(self) -> tuple[Member, ...]:
+        """The partners present, in the federation file's order."""
+        return tuple(self.members[n] for n in self.terms.partners if n in self.members)
+
+    def training(self) -> tuple[Member, ...]:
+        """All members with a block to train: the lender's own first."""
+        own = (self.lender,) if self.lender.contract else ()
+        return (*own, *self.partners)
+
+    def of_domain(self, domain: str) -> tuple[Member, ...]:
+        """The members that share a domain's block."""
+        return tuple(m for m in self.training() if m.domain == domain)
+
+    def without(self, names: set[str]) -> Roster:
+        """The roster after these members failed."""
+        left = {n: m for n, m in self.members.items() if n not in names}
+        return Roster(left, self.terms, self.missing)
+
+
+def discover(exchange: Exchange, grid: Grid, wait: float) -> Roster:
+    """Asks all nodes who they are, until the lender and its partners are there or `wait` seconds are over.
+
+    Raises:
+        RunFailed: where no lender appears, or two nodes claim one name.
+    """
+    members: dict[str, Member] = {}
+    terms: Terms | None = None
+    asked: set[int] = set()
+    deadline = time.monotonic() + wait
+    while True:
+        new = [n for n in grid.get_node_ids() if n not in asked]
+        asked.update(new)
+        for reply in exchange.ask(DESCRIBE, [Post(f"node-{n}", n, {}) for n in new]).values():
+            for row in reply.data["holders"]:
+                if row["name"] in members:
+                    raise RunFailed(f"two nodes claim to be {row['name']}")
+                members[row["name"]] = _member(row, reply.node)
+            if "programme" in reply.data:
+                terms = _terms(reply.data["programme"])
+        if terms is not None and all(name in members for name in terms.partners):
+            return Roster(members, terms)
+        if time.monotonic() > deadline:
+            break
+        time.sleep(min(0.5, wait))
+    if terms is None:
+        raise RunFailed(f"no lender appeared within {wait:g} s; its files may have failed to load")
+    return Roster(members, terms, tuple(n for n in terms.partners if n not in members))
+
+
+def _member(row: Mapping[str, Any], node: int) -> Member:
+    contract = Contract.from_dict(row["contract"]) if row["contract"] else None
+    key = str(row["key"])
+    if len(base64.b64decode(key)) != 32:
+        raise RunFailed("a node's public key has the wrong length")
+    return Member(str(row["name"]), node, str(row["domain"]), contract, key)
+
+
+def _terms(data: Mapping[str, Any]) -> Terms:
+    return Terms(
+        programme=str(data["name"]),
+        federation=str(data["federation"]),
+        epsilon=float(data["epsilon"]),
+        delta=float(data["delta"]),
+        shares=dict(data["shares"]),
+        partners=tuple(data["partners"]),
+        on_failure=str(data["on_failure"]),
+    )

@@ -1,0 +1,1 @@
+"""Many nodes on one machine: simulations, reports, benchmarks and the command `fedscore`."""

@@ -1,0 +1,104 @@
+"""Deciding for the held-out persons of a simulation, with a documented default request.
+
+The default request: a new, identified customer of 30, salaried, with a stated and verified monthly income of 6,000 and
+no other debt, asking for 10,000 (whole currency units) over 12 months; every relationship is 24 months old, consented
+and fresh. `[lender] income` and `requested` of the federation file name columns that replace those two amounts; a
+missing or negative value there falls back to the default. The decision's moment is the policy's first.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from clients.config import Node
+from clients.files import number, read_columns
+from model.bundle import decision_bundle
+from model.limits.decide import decide
+from model.limits.decision import Decision
+from model.limits.policy import load_policy
+from model.limits.request import Applicant, BlockEvidence, Contribution, DecisionRequest, StateSnapshot
+from model.limits.schema import Policy
+from model.limits.table import DecisionBundle
+
+INCOME, REQUESTED = 600_000, 1_000_000  # fen
+AGE, TERM_MONTHS, TENURE_MONTHS = 30, 12, 24
+_MAX_FEN = 10**12
+
+
+def decide_all(node: Node, evidence: pl.DataFrame, model: Path, policy_file: Path | None) -> pl.DataFrame:
+    """One row a held-out person: outcome, amount, price, score, reasons in both languages."""
+    policy, bundle = load_policy(policy_file), decision_bundle(model)
+    amounts = _amounts(node, evidence["id"])
+    decisions = [
+        decide(request, policy, bundle, StateSnapshot(), request.as_of, explain=False)
+        for request in _requests(evidence, amounts, policy, bundle)
+    ]
+    return pl.DataFrame({"id": evidence["id"], **_columns(decisions)})
+
+
+def _columns(decisions: list[Decision]) -> dict[str, pl.Series]:
+    return {
+        "decision": pl.Series([d.decision for d in decisions], dtype=pl.String),
+        "amount_fen": pl.Series([d.amount_fen for d in decisions], dtype=pl.Int64),
+        "apr_bp": pl.Series([d.apr_bp for d in decisions], dtype=pl.Int32),
+        "score": pl.Series([d.score for d in decisions], dtype=pl.Int16),
+        "band": pl.Series([d.band for d in decisions], dtype=pl.String),
+        "confidence": pl.Series([d.confidence for d in decisions], dtype=pl.String),
+        "binding_cap": pl.Series([d.binding_cap for d in decisions], dtype=pl.String),
+        "reasons": pl.Series(["+".join(r.code for r in d.reasons) for d in decisions], dtype=pl.String),
+        "reasons_zh": pl.Series([";".join(r.zh for r in d.reasons) for d in decisions], dtype=pl.String),
+        "reasons_en": pl.Series(["; ".join(r.en for r in d.reasons) for d in decisions], dtype=pl.String),
+    }
+
+
+def _requests(
+    evidence: pl.DataFrame, amounts: pl.DataFrame, policy: Policy, bundle: DecisionBundle
+) -> list[DecisionRequest]:
+    optional, own = bundle.table.optional, bundle.table.own
+    as_of = policy.effective_from
+    columns = [evidence[f"{kind}_{b}"].to_list() for b in bundle.table.blocks for kind in ("sub", "why")]
+    places = {b: 2 * i for i, b in enumerate(bundle.table.blocks)}
+    requests = []
+    for i, row in enumerate(zip(*columns, amounts["income"].to_list(), amounts["requested"].to_list(), strict=True)):
+        blocks = {
+            d: BlockEvidence(True, True, row[places[d]], as_of, "ok", TENURE_MONTHS, 0, _why(row[places[d] + 1]))
+            for d in optional
+            if row[places[d]] is not None
+        }
+        kyc = Applicant(
+            True, AGE, "salaried", row[-2], "verified", 0, 0,
+            logit_e6=row[places[own]] if own else None,
+            reasons=_why(row[places[own] + 1]) if own else (),
+        )  # fmt: skip
+        requests.append(DecisionRequest(str(i), "", "new", as_of, policy.product, row[-1], TERM_MONTHS, kyc, blocks))
+    return requests
+
+
+def _why(text: str) -> tuple[Contribution, ...]:
+    """The families of one block, from `family:micro-logit;...`."""
+    if not text:
+        return ()
+    pairs = (part.split(":") for part in text.split(";"))
+    return tuple(Contribution(name, int(delta)) for name, delta in pairs)
+
+
+def _amounts(node: Node, ids: pl.Series) -> pl.DataFrame:
+    """Income and requested amount of each person, in fen."""
+    federation = node.federation
+    result = ids.to_frame("id").with_columns(income=pl.lit(INCOME), requested=pl.lit(REQUESTED))
+    for name, column in (("income", federation.income), ("requested", federation.requested)):
+        if column is None:
+            continue
+        for path in federation.lender.data:
+            frame = read_columns(path, federation.id, [column])
+            if column in frame.columns:
+                fen = (number(pl.col(column), frame[column].dtype == pl.String) * 100).round().fill_nan(None)
+                given = frame.select(id=pl.col(federation.id), given=fen)
+                joined = result.join(given, on="id", how="left", maintain_order="left")
+                usable = joined["given"].is_between(0, _MAX_FEN).fill_null(False)
+                values = np.where(usable, joined["given"].fill_null(0.0).to_numpy(), result[name].to_numpy())
+                result = result.with_columns(pl.Series(name, values.astype(np.int64)))
+    return result

@@ -1,0 +1,70 @@
+"""Looking at every holder's files before a simulation starts: errors in plain words, warnings said once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from clients.cohort import cohort_of, table_of
+from clients.config import Node, run_budget, run_federation
+from model.federation import LENDER, Federation, Holder
+from model.inputs import InputError
+from model.wire import TRAIN_ROWS
+from simulations.settings import Settings
+
+WARN_PERSONS_DELTA = 0.1
+RUN_ID = 1
+
+
+def node_of(settings: Settings, out: Path) -> Node:
+    """One node that plays every holder of the simulation, as its in-process nodes see their files."""
+    config = settings.run_config(out)
+    federation = run_federation(config)
+    epsilon, delta = run_budget(federation, config)
+    node = Node.of({"partition-id": 0, "num-partitions": 1}, config, RUN_ID)
+    return replace(node, federation=federation, epsilon=epsilon, delta=delta)
+
+
+def check(node: Node) -> list[str]:
+    """Loads every holder's table; returns warnings.
+
+    Raises:
+        InputError: for the first holder whose file cannot be used.
+    """
+    federation = node.federation
+    for holder in federation.holders:
+        _check_bins(federation, holder)
+    cohort = cohort_of(node)
+    notes: list[str] = []
+    known = cohort.ids.to_frame("id")
+    for holder in federation.holders:
+        table = table_of(node, holder.name)
+        notes += [f"{holder.name}: {note}" for note in table.notes]
+        if holder.name == LENDER:
+            continue
+        strangers = table.ids.len() - table.ids.to_frame("id").join(known, on="id", how="semi").height
+        if strangers:
+            notes.append(f"{holder.name}: {strangers} of {table.ids.len()} ids are not in the cohort and are ignored")
+        if strangers == table.ids.len():
+            rule = "shares no id with the lender's cohort"
+            raise InputError(holder.data[0], federation.id, rule, remedy="check that both files write ids alike")
+    persons = int((cohort.group == TRAIN_ROWS).sum())
+    if persons * node.delta > WARN_PERSONS_DELTA:
+        notes.append(
+            f"persons x delta = {persons} x {node.delta:g} = {persons * node.delta:.3g} is above {WARN_PERSONS_DELTA}: "
+            "choose a smaller delta"
+        )
+    return notes
+
+
+def _check_bins(federation: Federation, holder: Holder) -> None:
+    """A domain whose every value falls into one bin can tell nobody apart."""
+    from model.encoding import Encoding
+
+    if holder.contract is None:
+        return
+    bins = sum(len(p.labels) - (1 if p.feature.kind == "numeric" else 2) for p in Encoding.of(holder.contract).parts)
+    if bins < 2:
+        raise InputError(
+            federation.path, f"{holder.name}.contract", "has fewer than 2 bins", bins, "add values, edges or features"
+        )

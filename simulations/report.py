@@ -1,0 +1,141 @@
+"""The report of a simulation: what was reached, what was spent and what it cost, exact because it is a simulation."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from clients.cohort import cohort_of
+from clients.config import Node
+from clients.fusing import EVIDENCE
+from clients.training import ledger
+from model import metrics
+from model.federation import LENDER
+from model.wire import HELD_OUT, TRAIN_ROWS
+from privacy.accounting import epsilon_of, shown
+from privacy.statement import RELATION, UNIT
+from server.phases import MODEL_FOLDER, RUN_FILE
+from simulations.deciding import decide_all
+from simulations.settings import Settings
+
+SCHEMA = "fedscore-report/1"
+Floats = NDArray[np.float64]
+
+
+def write_report(
+    out: Path, node: Node, settings: Settings, notes: tuple[str, ...], seconds: Mapping[str, float]
+) -> dict[str, Any]:
+    """Writes `scores.parquet`, `decisions.parquet` and `report.json` into `out`; returns the report.
+
+    Held-out figures are exact, which only a simulation may show; a real run publishes noisy ones.
+    """
+    began = time.monotonic()
+    evidence = pl.read_parquet(node.folder(LENDER) / EVIDENCE)
+    evidence.select("id", "score", "pd", "z", "blocks").write_parquet(out / "scores.parquet")
+    decisions = decide_all(node, evidence, out / MODEL_FOLDER, settings.policy)
+    decisions.write_parquet(out / "decisions.parquet")
+    decided = time.monotonic() - began
+    run = json.loads((out / RUN_FILE).read_text())
+    statement = json.loads((out / MODEL_FOLDER / "bundle.json").read_text())["statement"]
+    report = {
+        "schema": SCHEMA,
+        "simulation": "exact figures on held-out persons: never publish them from a real run",
+        **{k: run[k] for k in ("federation", "programme", "engine", "rounds", "bundle_sha256", "failures")},
+        "backend": settings.backend,
+        "seed": settings.seed,
+        **_persons(node),
+        "partners": _partners(node, run["partners"]),
+        **_spent(node, run, statement),
+        **_quality(node, evidence),
+        "decisions": dict(sorted(decisions["decision"].value_counts().iter_rows())),
+        "seconds": {**{k: round(v, 3) for k, v in seconds.items()}, **run["seconds"], "decide": round(decided, 3)},
+        "bytes_sent": run["bytes_sent"],
+        "releases": run["releases"],
+        "privacy": statement,
+        "notes": list(notes),
+    }
+    (out / RUN_FILE).unlink()
+    (out / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
+    return report
+
+
+def _persons(node: Node) -> dict[str, Any]:
+    group = cohort_of(node).group
+    train, held = int((group == TRAIN_ROWS).sum()), int((group == HELD_OUT).sum())
+    return {"persons": {"all": train + held, "train": train, "held_out": held}}
+
+
+def _partners(node: Node, present: Mapping[str, str]) -> dict[str, Any]:
+    from clients.cohort import aligned
+
+    cohort = {}
+    for name, domain in present.items():
+        held = float((aligned(node, name).rows >= 0).mean())
+        cohort[name] = {"domain": domain, "share_of_cohort": round(held, 4)}
+    return cohort
+
+
+def _spent(node: Node, run: Mapping[str, Any], statement: Mapping[str, Any]) -> dict[str, Any]:
+    """Epsilon over everything that all ledgers of the run hold: a person may be at every holder."""
+    events = []
+    by_holder: dict[str, str] = {}
+    for name in (LENDER, *run["partners"]):
+        with ledger(node, name) as book:
+            if book is None:
+                by_holder[name] = "inf"
+                continue
+            charged = book.events()
+            by_holder[name] = shown(epsilon_of(charged, node.delta))
+            events += charged
+    infinite = "inf" in by_holder.values()
+    epsilon = math.inf if infinite else epsilon_of(events, node.delta - statement["discrete_noise_slack"])
+    return {
+        "epsilon": "inf" if infinite else math.ceil(epsilon * 1e6 - 1e-6) / 1e6,
+        "epsilon_asked": run["epsilon_asked"],
+        "epsilon_by_holder": by_holder,
+        "delta": node.delta,
+        "unit": UNIT,
+        "relation": RELATION,
+    }
+
+
+def _quality(node: Node, evidence: pl.DataFrame) -> dict[str, Any]:
+    cohort = cohort_of(node)
+    labels = cohort.labels[cohort.group == HELD_OUT].astype(np.float64)
+    if not len(labels):
+        return {"auc": None, "ks": None, "brier": None, "note": "no held-out persons"}
+    z, pd = evidence["z"].to_numpy(), evidence["pd"].to_numpy()
+    blocks = [c.removeprefix("sub_") for c in evidence.columns if c.startswith("sub_")]
+    own = node.federation.lender.domain if node.federation.lender.contract else None
+    by_block = {b: _block_auc(labels, evidence[f"sub_{b}"]) for b in blocks}
+    without = (evidence["blocks"].str.split("+").list.set_difference([own or ""]).list.len() == 0) | (
+        evidence["blocks"] == ""
+    )
+    return {
+        "auc": _rounded(metrics.auc(labels, z)),
+        "ks": _rounded(metrics.ks(labels, z)),
+        "brier": _rounded(metrics.brier(labels, pd)),
+        "base_rate": _rounded(float(labels.mean())),
+        "auc_lender_only": by_block.get(own or ""),
+        "auc_by_block": by_block,
+        "calibration": metrics.calibration(labels, pd),
+        "share_without_partner": _rounded(without.sum() / max(1, len(without))),
+    }
+
+
+def _block_auc(labels: Floats, subscores: pl.Series) -> float | None:
+    """AUC of one block's sub-score among the persons who have it."""
+    here = subscores.is_not_null().to_numpy()
+    return _rounded(metrics.auc(labels[here], subscores.drop_nulls().to_numpy().astype(np.float64)))
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)

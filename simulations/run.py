@@ -1,0 +1,143 @@
+"""`simulate`: a whole federation on one machine, from partners' files to scores, decisions and a report."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context, RecordDict
+
+from clients.config import Node
+from model.inputs import InputError
+from server.exchange import RunFailed
+from simulations import preflight
+from simulations.loopback import LoopbackGrid
+from simulations.report import write_report
+from simulations.settings import Settings
+
+__all__ = ["Result", "Settings", "simulate"]
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished simulation: its folder, its report and its warnings."""
+
+    out: Path
+    report: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def simulate(settings: Settings, say: Say = lambda text: None) -> Result:
+    """Runs a federation's files through private training to scores and decisions, and writes `settings.out`.
+
+    Everything is written to a temporary folder beside `out` and renamed at the end: a run that fails leaves nothing.
+
+    Args:
+        settings: what to run.
+        say: is told the phase that begins, in plain words.
+
+    Raises:
+        InputError: bad input, naming file, field, rule and value.
+        BudgetExceeded: the plan would pass the budget; nothing was released.
+        RunFailed: the run stopped, with the reason.
+    """
+    began = time.monotonic()
+    if settings.out.exists() and not settings.force:
+        raise InputError(settings.out, "", "exists already", remedy="give another --out, or --force to replace it")
+    settings.out.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{settings.out.name}.", dir=settings.out.parent))
+    try:
+        say("reading the holders' files")
+        node = preflight.node_of(settings, part)
+        notes = tuple(preflight.check(node))
+        loaded = time.monotonic() - began
+        with _phases_told(say):
+            (_flower if settings.backend == "flower" else _inprocess)(settings, node, part)
+        say("deciding and reporting")
+        report = write_report(part, node, settings, notes, {"load": loaded})
+        _replace(part, settings.out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return Result(settings.out, report, notes)
+
+
+def _inprocess(settings: Settings, node: Node, out: Path) -> None:
+    from clients.app import app as client_app
+    from server.app import app as server_app
+
+    config = settings.run_config(out)
+    count = len(node.federation.holders)
+    nodes = [{"partition-id": i, "num-partitions": count} for i in range(count)]
+    grid = LoopbackGrid(client_app, nodes, config, run_id=preflight.RUN_ID)
+    context = Context(run_id=preflight.RUN_ID, node_id=1, node_config={}, state=RecordDict(), run_config=config)
+    server_app(grid, context)
+
+
+def _flower(settings: Settings, node: Node, out: Path) -> None:
+    from simulations.flower import flower_run
+
+    failure = flower_run(settings.run_config(out), len(node.federation.holders))
+    if failure is not None:
+        raise RunFailed(failure)
+
+
+def _replace(part: Path, out: Path) -> None:
+    """Puts the finished folder in place; an old one is moved aside first and deleted last."""
+    part.chmod(0o755)
+    if not out.exists():
+        part.rename(out)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
+    out.rename(aside / out.name)
+    part.rename(out)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def _phases_told(say: Say) -> Iterator[None]:
+    """Passes the coordinator's phases on to `say`, and keeps Flower's own log to warnings."""
+    server, flower = logging.getLogger("fedscore.server"), logging.getLogger("flwr")
+    handler = _Teller(say)
+    before = (server.level, flower.level)
+    server.addHandler(handler)
+    server.setLevel(logging.INFO)
+    flower.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        server.removeHandler(handler)
+        server.setLevel(before[0])
+        flower.setLevel(before[1])
+
+
+class _Teller(logging.Handler):
+    """Tells the phases and the failures of a run in plain words."""
+
+    _WORDS = {
+        "describe": "asking the holders who they are",
+        "align": "aligning the persons",
+        "plan": "pricing every release",
+        "train": "training the blocks",
+        "fuse": "fusing and calibrating at the lender",
+        "publish": "publishing the model",
+    }
+
+    def __init__(self, say: Say) -> None:
+        super().__init__()
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text.startswith("phase "):
+            self._say(self._WORDS.get(text.removeprefix("phase "), text))
+        elif record.levelno >= logging.WARNING:
+            self._say(text)

@@ -1,0 +1,69 @@
+"""What a simulation is asked for, from the command line or from Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.blocks import ENGINES
+from model.federation import ON_FAILURE, check_delta, check_epsilon
+from model.inputs import InputError, whole
+
+BACKENDS = ("inprocess", "flower")
+_WHERE = "command line"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One simulation. What is None is taken from the federation file.
+
+    Attributes:
+        federation: the federation file; None is the embedded sample.
+        out: folder to write, which must not exist unless `force`.
+        data: folder that data paths are relative to; None is the federation file's own.
+        seed: of the split where the federation gives none, and of initialisation; never of noise.
+        rounds: of block training; 0 chooses.
+        policy: the limit policy; None is the shipped one.
+    """
+
+    federation: Path | None
+    out: Path
+    data: Path | None = None
+    epsilon: float | None = None
+    delta: float | None = None
+    seed: int = 0
+    rounds: int = 0
+    engine: str = "scorecard"
+    backend: str = "inprocess"
+    on_failure: str = ""
+    policy: Path | None = None
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.epsilon is not None:
+            check_epsilon(_WHERE, "--epsilon", self.epsilon)
+        if self.delta is not None:
+            check_delta(_WHERE, "--delta", self.delta)
+        whole(_WHERE, "--seed", self.seed)
+        whole(_WHERE, "--rounds", self.rounds)
+        for name, value, allowed in (
+            ("--engine", self.engine, ENGINES),
+            ("--backend", self.backend, BACKENDS),
+            ("--on-failure", self.on_failure, ("", *ON_FAILURE)),
+        ):
+            if value not in allowed:
+                raise InputError(_WHERE, name, "must be " + " | ".join(a for a in allowed if a), value)
+
+    def run_config(self, out: Path) -> dict[str, str | bool | int | float]:
+        """Flower's run configuration for this simulation, writing into `out`."""
+        return {
+            "federation": str(self.federation.resolve()) if self.federation else "",
+            "data": str(self.data.resolve()) if self.data else "",
+            "out": str(out.resolve()),
+            "epsilon": "" if self.epsilon is None else str(self.epsilon),
+            "delta": "" if self.delta is None else str(self.delta),
+            "seed": self.seed,
+            "rounds": self.rounds,
+            "engine": self.engine,
+            "on-failure": self.on_failure,
+        }
