@@ -19,7 +19,7 @@ def read_columns(path: Path, id_column: str, wanted: Iterable[str]) -> pl.DataFr
     Raises:
         InputError: the file is missing, unreadable, empty, neither Parquet nor CSV, lacks the id, or repeats one.
     """
-    frame = _scan(path)
+    frame = scan(path)
     names = frame.collect_schema().names()
     if id_column not in names:
         raise InputError(path, id_column, "is not a column of this file", remedy="columns: " + ", ".join(names[:12]))
@@ -35,7 +35,8 @@ def read_columns(path: Path, id_column: str, wanted: Iterable[str]) -> pl.DataFr
     return table
 
 
-def _scan(path: Path) -> pl.LazyFrame:
+def scan(path: Path) -> pl.LazyFrame:
+    """The file as a lazy frame; CSV columns are text. Raises `InputError` where it is neither Parquet nor CSV."""
     if not path.is_file():
         raise InputError(path, "", "does not exist", remedy="check the path")
     try:

@@ -84,7 +84,7 @@ class Block:
 
     @classmethod
     def finished(cls, engine: str, encoding: Encoding, weights: Floats) -> Block:
-        """The block of trained parameters; a scorecard's curves are made monotone where the contract says so."""
+        """The block of trained parameters; a scorecard's curves are monotone where the contract asks for it."""
         if engine == "scorecard":
             constant, points = scorecard.curves(encoding, weights)
             weights = np.concatenate([[constant], points])

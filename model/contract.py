@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +53,18 @@ class Feature:
 
 @dataclass(frozen=True)
 class Contract:
-    """What one domain's columns mean. `outcome` names a partner's own outcome column, if it trains on that."""
+    """What one domain's columns mean.
+
+    `outcome` names a partner's own outcome column, if it trains on that. `monotone` binds the directions of the
+    features: published curves never run against them. That costs .001 to .003 AUC (docs/learner.md), so it is off
+    unless a lender needs it.
+    """
 
     domain: str
     version: int
     features: tuple[Feature, ...]
     outcome: str | None = None
+    monotone: bool = False
 
     @property
     def sha256(self) -> str:
@@ -73,12 +79,12 @@ class Contract:
     def from_dict(cls, data: Mapping[str, Any]) -> Contract:
         """The contract that `to_dict` wrote."""
         features = tuple(_from_plain(row) for row in data["features"])
-        return cls(data["domain"], data["version"], features, data.get("outcome"))
+        return cls(data["domain"], data["version"], features, data.get("outcome"), data.get("monotone", False))
 
     def trainable(self, use_protected: bool) -> Contract:
         """This contract without its protected features, unless `use_protected`."""
         kept = tuple(f for f in self.features if use_protected or not f.protected)
-        return Contract(self.domain, self.version, kept, self.outcome)
+        return replace(self, features=kept)
 
 
 def _from_plain(row: Mapping[str, Any]) -> Feature:
@@ -106,7 +112,7 @@ def load_contract(path: Path, domain: str | None = None) -> Contract:
         InputError: with file, field, rule and value, where anything is missing, misspelt or of another domain.
     """
     data = read_toml(path)
-    refuse_unknown(path, "", data, ("domain", "version", "outcome", "feature"))
+    refuse_unknown(path, "", data, ("domain", "version", "outcome", "monotone", "feature"))
     found = data.get("domain")
     if not isinstance(found, str) or not found:
         raise InputError(path, "domain", "must name the domain", found, 'add domain = "payments", for example')
@@ -118,6 +124,9 @@ def load_contract(path: Path, domain: str | None = None) -> Contract:
     outcome = data.get("outcome")
     if outcome is not None and not isinstance(outcome, str):
         raise InputError(path, "outcome", "must be a column name", outcome)
+    monotone = data.get("monotone", False)
+    if not isinstance(monotone, bool):
+        raise InputError(path, "monotone", "must be true or false", monotone)
     rows = data.get("feature", [])
     if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_FEATURES:
         count = len(rows) if isinstance(rows, list) else rows
@@ -127,7 +136,7 @@ def load_contract(path: Path, domain: str | None = None) -> Contract:
     for name in names:
         if names.count(name) > 1:
             raise InputError(path, f"feature.{name}", "is given more than once", remedy="delete one of them")
-    return Contract(found, version, features, outcome)
+    return Contract(found, version, features, outcome, monotone)
 
 
 def _feature(path: Path, number: int, row: Mapping[str, Any]) -> Feature:

@@ -62,12 +62,14 @@ def gradient_sum(encoding: Encoding, codes: Codes, labels: Floats) -> Callable[[
 
 
 def curves(encoding: Encoding, weights: Floats) -> tuple[float, Floats]:
-    """The finished block: its constant and the log-odds of every bin, monotone where the contract says so.
+    """The finished block: its constant and the log-odds of every bin.
 
-    A feature with a `direction` has its ordered bins replaced by the nearest monotone curve (least squares, bins
-    weighted equally): post-processing, so it costs no budget.
+    Where the contract is `monotone`, a feature with a `direction` has its ordered bins replaced by the nearest
+    monotone curve (least squares, bins weighted equally): post-processing, so it costs no budget.
     """
     constant, points = encoding.points(weights)
+    if not encoding.contract.monotone:
+        return constant, points
     for part, first in zip(encoding.parts, encoding.offsets, strict=False):
         if part.feature.direction and part.ordered > 1:
             sign = 1.0 if part.feature.direction == "riskier" else -1.0

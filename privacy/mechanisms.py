@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
-from privacy.noise import Csprng, discrete_gaussian
+from privacy.noise import SAMPLER_ERROR, Csprng, discrete_gaussian
 
 GRID = 2**20
+TAIL = 12.0
 
 Floats = NDArray[np.float64]
 
@@ -52,16 +54,18 @@ class GaussianSum:
         return self.noise_multiplier * self.sensitivity
 
     @property
-    def slack(self) -> float:
-        """Bound on the total variation between one release and the rounded continuous Gaussian it is accounted as.
+    def slack(self) -> tuple[float, float]:
+        """How far one release is from the rounded continuous Gaussian that it is accounted as: (ratio, tail).
 
-        Per coordinate: the sampler's 1e-15, and the density's change within a grid cell, of relative size
-        |x^2/s^2 - 1| / (24 s^2) at standard deviation s in grid steps, hence below 1 / (24 s^2).
+        Within `TAIL` standard deviations the logarithms of both probabilities differ by at most `ratio` in all: the
+        sampler's error, and the density's curvature within a grid cell, |x^2/s^2 - 1| / (24 s^2) to first order at s
+        grid steps, doubled for the rest. Beyond them lies at most the probability `tail`.
         """
         if self.noise_multiplier == 0:
-            return 0.0
+            return 0.0, 0.0
         steps = self.noise_stddev * GRID
-        return self.size * (2e-15 + 1.0 / (24.0 * steps * steps))
+        ratio = self.size * (SAMPLER_ERROR + (TAIL**2 + 1.0) / (12.0 * steps * steps))
+        return ratio, 2.0 * self.size * float(ndtr(-TAIL))
 
     def release(self, total: Floats, rng: Csprng) -> Floats:
         """The noisy sum; `total` has shape (size,). Raises `ValueError` on another shape or a non-finite sum."""

@@ -68,10 +68,17 @@ class Plan:
     delta: float
 
     @property
-    def slack(self) -> float:
-        """Part of delta that pays for the discrete noise's distance from the continuous Gaussian."""
-        tv = sum(r.count * r.mechanism.slack for r in self.releases)
-        return tv * (1.0 + math.exp(min(self.epsilon, 50.0))) if math.isfinite(self.epsilon) else 0.0
+    def slack(self) -> tuple[float, float]:
+        """What the discrete noise's distance from the continuous Gaussian costs: (of epsilon, of delta).
+
+        If all probabilities agree within a factor e^r outside a tail of probability t, an (epsilon, delta) claim for
+        the one is an (epsilon + 2 r, delta e^r + (1 + e^epsilon) t) claim for the other.
+        """
+        slacks = [(r.count, *r.mechanism.slack) for r in self.releases]
+        ratio, tail = sum(n * r for n, r, _ in slacks), sum(n * t for n, _, t in slacks)
+        if math.isinf(self.epsilon):
+            return 0.0, 0.0
+        return 2 * ratio, self.delta * math.expm1(ratio) + tail * (1.0 + math.exp(min(self.epsilon, 700.0)))
 
     def spent(self, names: Sequence[str] | None = None) -> float:
         """Epsilon of the named releases (all by default) on a person whom every one of them touches.
@@ -79,14 +86,15 @@ class Plan:
         Partners add up, also those of one domain: a person may be at all of them.
         """
         chosen = [r for r in self.releases if names is None or r.name in names]
-        return epsilon_of([r.event for r in chosen], self.delta - self.slack)
+        of_epsilon, of_delta = self.slack
+        return epsilon_of([r.event for r in chosen], self.delta - of_delta) + of_epsilon
 
     def check(self) -> None:
         """Raises `BudgetExceeded`, naming every line, where the whole plan would pass its budget."""
-        if self.slack >= self.delta:
-            raise BudgetExceeded(f"delta={self.delta:g} is below the discrete noise's own slack {self.slack:.1e}")
+        if self.slack[1] >= self.delta:
+            raise BudgetExceeded(f"delta={self.delta:g} is below the discrete noise's own slack {self.slack[1]:.1e}")
         total = self.spent()
-        if total > self.epsilon * (1 + 1e-9):
+        if total > self.epsilon:
             lines = ", ".join(f"{r.name} {shown(epsilon_of([r.event], self.delta))}" for r in self.releases)
             raise BudgetExceeded(
                 f"the plan needs epsilon={shown(total)} (delta={self.delta:g}, a person over all partners), "
@@ -113,11 +121,12 @@ def price(lines: Sequence[Release], epsilon: float, delta: float) -> Plan:
             replace(r, noise_multiplier=scale * r.probability * math.sqrt(r.count * total / r.share)) for r in lines
         )
 
-    usable = delta * (1 - 1e-3)  # the slack is far below a thousandth; `check` holds the exact sum against delta
+    reserve = 1 - 1e-6  # the discrete noise's slack is far below this; `check` holds the exact sum to the budget
+    usable_epsilon, usable_delta = epsilon * reserve, delta * reserve
     if all(r.probability == 1.0 for r in lines):
-        scale = 1.0 / gaussian_mu(epsilon, usable)
+        scale = 1.0 / gaussian_mu(usable_epsilon, usable_delta)
     else:
-        scale = smallest_scale(lambda s: [r.event for r in at(s)], epsilon, usable)
+        scale = smallest_scale(lambda s: [r.event for r in at(s)], usable_epsilon, usable_delta)
     plan = Plan(at(scale), epsilon, delta)
     plan.check()
     return plan

@@ -39,7 +39,7 @@ def statement(plan: Plan, persons: int) -> dict[str, Any]:
         "epsilon": _plain(total),
         "epsilon_shown": shown(total),
         "delta": plan.delta,
-        "discrete_noise_slack": plan.slack,
+        "discrete_noise_slack": {"epsilon": plan.slack[0], "delta": plan.slack[1]},
         "persons_times_delta": persons * plan.delta,
         "unit": UNIT,
         "relation": RELATION,

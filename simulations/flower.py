@@ -48,6 +48,8 @@ class PrivateLink:
         if done.returncode or start < 0:
             raise RuntimeError(f"flwr {arguments[0]} failed: {_tail(done.stdout + done.stderr)}")
         answer: dict[str, object] = json.loads(done.stdout[start:])
+        if answer.get("success") is False:
+            raise RuntimeError(f"flwr {arguments[0]} failed: {_tail(str(answer.get('error-message', '')))}")
         return answer
 
     def log(self) -> str:

@@ -96,7 +96,8 @@ def _spent(node: Node, run: Mapping[str, Any], statement: Mapping[str, Any]) -> 
             by_holder[name] = shown(epsilon_of(charged, node.delta))
             events += charged
     infinite = "inf" in by_holder.values()
-    epsilon = math.inf if infinite else epsilon_of(events, node.delta - statement["discrete_noise_slack"])
+    slack = statement["discrete_noise_slack"]
+    epsilon = math.inf if infinite else epsilon_of(events, node.delta - slack["delta"]) + slack["epsilon"]
     return {
         "epsilon": "inf" if infinite else math.ceil(epsilon * 1e6 - 1e-6) / 1e6,
         "epsilon_asked": run["epsilon_asked"],
@@ -127,7 +128,7 @@ def _quality(node: Node, evidence: pl.DataFrame) -> dict[str, Any]:
         "auc_lender_only": by_block.get(own or ""),
         "auc_by_block": by_block,
         "calibration": metrics.calibration(labels, pd),
-        "share_without_partner": _rounded(without.sum() / max(1, len(without))),
+        "share_without_partner": _rounded(float(without.to_numpy().mean())),
     }
 
 

@@ -1,0 +1,30 @@
+# make demo: install and run the whole chain.  make test: all fast checks.  make slow: real Flower processes, minutes.
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= demo
+BIN := $(VENV)/bin
+
+.PHONY: install demo test slow clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fedscore needs Python 3.11 or later")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: install
+	$(BIN)/fedscore demo --out $(OUT) --force
+
+test: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -m "not slow"
+
+slow: install
+	$(BIN)/python -m pytest -q -m slow
+
+clean:
+	rm -rf demo out .mypy_cache .pytest_cache .ruff_cache .hypothesis

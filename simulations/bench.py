@@ -1,0 +1,208 @@
+"""`fedscore bench`: quality on public data sets, and speed, measured in one run and never as timed tests."""
+
+from __future__ import annotations
+
+import math
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from clients.cohort import cohort_of, table_of
+from clients.config import Node
+from model import metrics
+from model.blocks import CLIP_NORM, HIDDEN
+from model.wire import HELD_OUT, TRAIN_ROWS
+from simulations import preflight
+from simulations.datasets import DataSet
+from simulations.run import simulate
+from simulations.settings import Settings
+
+ROWS = (50_000, 100_000, 200_000, 400_000)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One line of the quality table: means over seeds, with the spread of AUC."""
+
+    name: str
+    epsilon: float
+    seeds: int
+    auc: float
+    spread: float
+    ks: float
+    lender_only: float | None
+    seconds: float
+
+
+def quality(data: DataSet, epsilons: Iterable[float], seeds: int, engine: str = "scorecard") -> list[Cell]:
+    """Held-out AUC and KS of the whole chain, everything composed, at each epsilon over fresh noise."""
+    cells = []
+    for epsilon in epsilons:
+        runs = [_run(data, epsilon, seed, engine) for seed in range(1 if math.isinf(epsilon) else seeds)]
+        aucs = [r["auc"] for r in runs]
+        cells.append(
+            Cell(
+                data.name,
+                epsilon,
+                len(runs),
+                float(np.mean(aucs)),
+                float(np.std(aucs)),
+                float(np.mean([r["ks"] for r in runs])),
+                runs[0]["auc_lender_only"],
+                float(np.mean([sum(r["seconds"].values()) for r in runs])),
+            )
+        )
+    return cells
+
+
+def _run(data: DataSet, epsilon: float, seed: int, engine: str) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="fedscore-bench-") as folder:
+        settings = Settings(data.federation, Path(folder) / "out", data.data, epsilon=epsilon, seed=seed, engine=engine)
+        return simulate(settings).report
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What scikit-learn reaches without privacy on the same bins: blocks apart and fused, and all pooled."""
+
+    apart: float
+    pooled: float
+
+
+def reference(data: DataSet) -> Reference:
+    """The same blocks fitted apart and fused by logistic regressions, and one pooled binned logistic regression."""
+    from sklearn.linear_model import LogisticRegression
+
+    with tempfile.TemporaryDirectory(prefix="fedscore-bench-") as folder:
+        node = preflight.node_of(Settings(data.federation, Path(folder), data.data), Path(folder))
+        cohort = cohort_of(node)
+        train, held = cohort.group == TRAIN_ROWS, cohort.group == HELD_OUT
+        labels = cohort.labels.astype(np.float64)
+        rows = [_matrix(node, h.name) for h in node.federation.holders if h.contract]
+
+    def fitted(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        model = LogisticRegression(C=1.0, max_iter=3000).fit(x[train], labels[train])
+        return np.asarray(model.decision_function(x))
+
+    def held_auc(z: np.ndarray[Any, Any]) -> float:
+        return metrics.auc(labels[held], z[held]) or math.nan
+
+    return Reference(
+        held_auc(fitted(np.stack([fitted(x) for x in rows], axis=1))), held_auc(fitted(np.concatenate(rows, axis=1)))
+    )
+
+
+def _matrix(node: Node, name: str) -> np.ndarray[Any, Any]:
+    """The holder's encoded rows in the cohort's order, without the constant; zero where absent."""
+    table, ids = table_of(node, name), cohort_of(node).ids
+    if table.encoding is None:
+        raise ValueError(f"{name} has no contract")
+    places = pl.DataFrame({"id": table.ids, "row": np.arange(table.ids.len())})
+    rows = ids.to_frame("id").join(places, on="id", how="left", maintain_order="left")["row"]
+    here = rows.is_not_null().to_numpy()
+    dense = np.zeros((ids.len(), table.encoding.columns - 1), dtype=np.float32)
+    dense[here] = table.encoding.matrix(table.codes[:, rows.drop_nulls().to_numpy()])[:, 1:]
+    return dense
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One line of the speed table: a whole run in a process of its own."""
+
+    name: str
+    train_rows: int
+    seconds: float
+    memory_gib: float
+    auc: float | None
+
+
+def speed(data: DataSet, rows: Sequence[int] = ()) -> list[Timing]:
+    """Wall seconds and peak memory of whole runs, on all rows or on the first `rows` training rows of each size."""
+    if not rows:
+        return [_timed(data, data.data, data.name)]
+    timings = []
+    for count in rows:
+        with tempfile.TemporaryDirectory(prefix="fedscore-bench-") as folder:
+            _shorten(data, Path(folder), count)
+            timings.append(_timed(data, Path(folder), f"{data.name}, {count:,} rows"))
+    return timings
+
+
+def _timed(data: DataSet, folder: Path, name: str) -> Timing:
+    code = "import sys; from simulations.bench import child; child(*sys.argv[1:])"
+    command = [sys.executable, "-c", code, str(data.federation), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    rows, seconds, memory, auc = done.stdout.split()[-4:]
+    return Timing(name, int(rows), float(seconds), float(memory), None if auc == "None" else float(auc))
+
+
+def child(federation: str, data: str) -> None:
+    """One run in this process, whose time from start and peak memory are printed: for `speed`."""
+    import time
+
+    import psutil
+
+    with tempfile.TemporaryDirectory(prefix="fedscore-bench-") as folder:
+        report = simulate(Settings(Path(federation), Path(folder) / "out", Path(data), epsilon=1.0)).report
+    seconds = time.time() - psutil.Process().create_time()
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(report["persons"]["train"], f"{seconds:.2f}", f"{memory:.3f}", report["auc"])
+
+
+def _shorten(data: DataSet, folder: Path, rows: int) -> None:
+    """Copies the set with only its first `rows` training rows."""
+    for path in data.data.glob("*.parquet"):
+        shutil.copy(path, folder)
+    labels = pl.read_parquet(data.data / "labels.parquet").with_row_index("_row")
+    kept = labels.filter(pl.col("split") == "train").head(rows)["_row"]
+    dropped = (pl.col("split") == "train") & ~pl.col("_row").is_in(kept.implode())
+    short = labels.with_columns(split=pl.when(dropped).then(pl.lit("drop")).otherwise(pl.col("split")))
+    short.drop("_row").write_parquet(folder / "labels.parquet")
+
+
+def network_steps(batch: int = 1024, columns: int = 100, repeats: int = 30) -> dict[str, float]:
+    """Milliseconds of one step of the network block: plain SGD, our private sum, Opacus hooks; medians, interleaved."""
+    import time
+
+    import torch
+
+    from model import network
+
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    shape = network.Shape(columns, HIDDEN)
+    theta = network.init(shape, rng)
+    x = rng.standard_normal((batch, columns)) / math.sqrt(columns)
+    y = (rng.random(batch) < 0.2).astype(np.float64)
+    plain = torch.nn.Sequential(torch.nn.Linear(columns, HIDDEN[0]), torch.nn.Tanh(), torch.nn.Linear(HIDDEN[0], 1))
+    plain = plain.double()
+    optimiser = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9)
+    tx, ty = torch.from_numpy(x), torch.from_numpy(y)
+
+    def sgd() -> None:
+        optimiser.zero_grad()
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(plain(tx)[:, 0], ty, reduction="sum")
+        torch.autograd.backward(loss)
+        optimiser.step()
+
+    steps: dict[str, Callable[[], object]] = {
+        "plain": sgd,
+        "network": lambda: network.clipped_sum(theta, x, y, shape, CLIP_NORM),
+        "opacus": lambda: network.clipped_sum_opacus(theta, x, y, shape, CLIP_NORM),
+    }
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(repeats):
+        for name, step in steps.items():
+            began = time.perf_counter()
+            step()
+            times[name].append((time.perf_counter() - began) * 1000)
+    return {name: float(np.median(values)) for name, values in times.items()}

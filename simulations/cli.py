@@ -1,0 +1,204 @@
+"""The command `fedscore`, put together from the groups of the three doors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from clients.cli import contract
+from model.inputs import InputError
+from server.cli import decide
+from simulations.bench_cli import bench
+
+app = typer.Typer(
+    name="fedscore",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Privacy-preserving federated credit scoring, from partners' files to a limit decision.",
+)
+app.add_typer(contract, name="contract")
+app.add_typer(bench, name="bench")
+app.command("decide")(decide)
+
+Epsilon = Annotated[float | None, typer.Option(help="Privacy budget, a person over all partners; inf for none.")]
+Delta = Annotated[float | None, typer.Option(help="Probability with which epsilon may not hold.")]
+Seed = Annotated[int, typer.Option(help="Of split and initialisation; never of noise.")]
+Rounds = Annotated[int, typer.Option(help="Rounds of block training; 0 chooses.")]
+Engine = Annotated[str, typer.Option(help="scorecard | network | opacus")]
+Backend = Annotated[str, typer.Option(help="inprocess | flower")]
+Out = Annotated[Path, typer.Option(help="Folder to write; it must not exist yet.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the output folder.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+
+
+@app.command()
+def demo(
+    out: Out = Path("demo"),
+    epsilon: Epsilon = None,
+    backend: Backend = "inprocess",
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run the whole chain on an embedded synthetic federation: a lender, four partners, 12,000 persons.
+
+    Example: fedscore demo --out demo
+    """
+    from simulations.settings import Settings
+
+    _simulate(Settings(None, out, epsilon=epsilon, backend=backend, force=force), quiet)
+
+
+@app.command()
+def simulate(
+    federation: Annotated[Path, typer.Argument(help="The federation file (TOML).")],
+    data: Annotated[Path | None, typer.Option(help="Folder that data paths are relative to.")] = None,
+    epsilon: Epsilon = None,
+    delta: Delta = None,
+    seed: Seed = 0,
+    rounds: Rounds = 0,
+    engine: Engine = "scorecard",
+    backend: Backend = "inprocess",
+    on_failure: Annotated[str, typer.Option(help="continue | stop, when a partner fails.")] = "",
+    policy: Annotated[Path | None, typer.Option(help="Limit policy (TOML); the shipped one by default.")] = None,
+    out: Out = Path("out"),
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Take partners' files through private federated training to scores, decisions and a report.
+
+    Example: fedscore simulate federation.toml --epsilon 1 --out out
+    """
+    from simulations.settings import Settings
+
+    settings = Settings(
+        federation=federation,
+        out=out,
+        data=data,
+        epsilon=epsilon,
+        delta=delta,
+        seed=seed,
+        rounds=rounds,
+        engine=engine,
+        backend=backend,
+        on_failure=on_failure,
+        policy=policy,
+        force=force,
+    )
+    _simulate(settings, quiet)
+
+
+@app.command()
+def sample(
+    folder: Annotated[Path, typer.Argument(help="Folder to write.")],
+    persons: Annotated[int, typer.Option(min=100, help="How many persons.")] = 12_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the population.")] = 7,
+) -> None:
+    """Write the embedded synthetic federation: files, contracts and federation.toml, to read and to edit.
+
+    Example: fedscore sample my-federation
+    """
+    from clients.sample import write_sample
+
+    typer.echo(write_sample(folder, persons, seed))
+
+
+@app.command()
+def doctor() -> None:
+    """Look at this machine: what is installed and what will not work.
+
+    Example: fedscore doctor
+    """
+    from simulations.doctor import examine
+
+    findings = examine(Path.cwd())
+    for finding in findings:
+        mark = {True: "ok  ", False: "FAIL", None: "-   "}[finding.ok]
+        typer.echo(f"{mark} {finding.what}")
+    if any(finding.ok is False for finding in findings):
+        raise typer.Exit(1)
+
+
+def _simulate(settings: object, quiet: bool) -> None:
+    from simulations.run import simulate as run
+    from simulations.settings import Settings
+
+    if not isinstance(settings, Settings):
+        raise TypeError("settings")
+    with _telling(quiet) as say:
+        result = run(settings, say)
+    console = Console(stderr=True)
+    for note in () if quiet else result.notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
+    if not quiet:
+        _summary(result.report, result.out)
+
+
+@contextmanager
+def _telling(quiet: bool) -> Iterator[Callable[[str], None]]:
+    """A function that tells progress: a spinner on a terminal, plain lines elsewhere, nothing if quiet."""
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda text: None
+    elif not console.is_terminal:
+        yield lambda text: print(text, file=sys.stderr, flush=True)
+    else:
+        with console.status("starting") as status:
+
+            def say(text: str) -> None:
+                console.print(f"[dim]{text}[/dim]", highlight=False)
+                status.update(text)
+
+            yield say
+
+
+def _summary(report: dict[str, object], out: Path) -> None:
+    """The figures that a reader looks for first."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    persons, decisions = report["persons"], report["decisions"]
+    rows = [
+        ("persons", ", ".join(f"{v:,} {k}" for k, v in persons.items()) if isinstance(persons, dict) else ""),
+        ("epsilon", f"{report['epsilon']} (delta {report['delta']}, {report['unit']})"),
+        ("AUC held out", f"{report['auc']}   lender alone {report['auc_lender_only']}"),
+        ("KS, Brier", f"{report['ks']}, {report['brier']}"),
+        ("decisions", ", ".join(f"{k} {v:,}" for k, v in decisions.items()) if isinstance(decisions, dict) else ""),
+        ("written", f"{out}{os.sep}report.json, scores.parquet, decisions.parquet, model{os.sep}"),
+    ]
+    for name, value in rows:
+        table.add_row(name, value)
+    Console(width=None if sys.stdout.isatty() else 120).print(table, highlight=False)
+
+
+def main() -> None:
+    """Runs the command; bad input is one line and exit code 2, a run that stopped is one line and exit code 1."""
+    from model.limits.policy import NotInForce
+    from privacy.ledger import LedgerCorrupt
+    from privacy.plan import BudgetExceeded
+
+    try:
+        app()
+    except (InputError, BudgetExceeded, NotInForce) as error:
+        _end(str(error), 2)
+    except LedgerCorrupt as error:
+        _end(str(error), 1)
+    except RuntimeError as error:
+        from server.exchange import RunFailed
+
+        if not isinstance(error, RunFailed):
+            raise
+        _end(str(error), 1)
+    except KeyboardInterrupt:
+        _end("interrupted: nothing was written", 130)
+
+
+def _end(text: str, code: int) -> None:
+    print(f"fedscore: {text}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,172 @@
+"""Evidence for the lender: sub-scores, reason families in coarse steps, and one voice a domain."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from clients.cohort import accept, aligned, hand_out, public_key_of, table_of
+from clients.config import Node
+from clients.fusing import _merged, _reasons
+from clients.scoring import BUCKET_E6, FAMILIES, Evidence, families_of, score
+from model.blocks import Block
+from model.encoding import Encoding
+from model.inputs import InputError
+from model.limits.table import MICRO
+from model.wire import ABSENT, HELD_OUT, TRAIN_ROWS
+
+
+@pytest.fixture
+def node(small: Path, tmp_path: Path) -> Node:
+    """A node that plays every holder of the small sample, aligned."""
+    made = Node.of({"num-partitions": 1}, {"federation": str(small), "out": str(tmp_path)}, 7)
+    names = ("pay-1", "shop-1", "shop-2", "tax-1")
+    packets = hand_out(made, {name: public_key_of(made, name) for name in names})[0]
+    for name in names:
+        accept(made, name, packets[name])
+    return made
+
+
+def _weights(node: Node, name: str, seed: int = 0) -> np.ndarray[Any, Any]:
+    encoding = table_of(node, name).encoding
+    assert encoding is not None
+    return np.random.default_rng(seed).normal(scale=0.5, size=encoding.columns)
+
+
+def test_sub_scores_are_those_of_the_block_and_absent_where_there_is_no_row(node: Node) -> None:
+    weights = _weights(node, "pay-1")
+    evidence = score(node, "pay-1", "scorecard", weights)
+    table, rows = table_of(node, "pay-1"), aligned(node, "pay-1").rows
+    assert table.encoding is not None
+    block = Block.finished("scorecard", table.encoding, weights)
+    expected = np.rint(np.clip(block.subscores(table.codes), -20, 20) * MICRO)
+    np.testing.assert_array_equal(evidence.subscores[rows >= 0], expected[rows[rows >= 0]])
+    assert (evidence.subscores[rows < 0] == ABSENT).all()
+    assert (evidence.subscores[rows >= 0] != ABSENT).all()
+
+
+def test_a_row_of_missing_values_scores_like_any_relationship(node: Node) -> None:
+    """The bin `missing` has points of its own: such a person is not absent."""
+    table = table_of(node, "pay-1")
+    assert table.encoding is not None
+    codes = np.array([[p.missing] for p in table.encoding.parts], dtype=np.uint16)
+    block = Block.finished("scorecard", table.encoding, _weights(node, "pay-1"))
+    assert int(np.rint(block.subscores(codes)[0] * MICRO)) != ABSENT
+
+
+def test_huge_weights_are_clamped_before_they_leave(node: Node) -> None:
+    evidence = score(node, "pay-1", "scorecard", _weights(node, "pay-1") * 1e6)
+    told = evidence.subscores[evidence.subscores != ABSENT]
+    assert np.abs(told).max() <= 20 * MICRO
+
+
+@pytest.fixture
+def reasons(node: Node) -> tuple[Evidence, np.ndarray[Any, Any]]:
+    """Evidence of one partner, and each held-out person's excess by family, computed afresh."""
+    weights = _weights(node, "pay-1")
+    table, cohort = table_of(node, "pay-1"), aligned(node, "pay-1")
+    assert table.encoding is not None
+    block = Block.finished("scorecard", table.encoding, weights)
+    groups = block.by_group(table.codes)
+    trained = cohort.rows[(cohort.group == TRAIN_ROWS) & (cohort.rows >= 0)]
+    held = cohort.rows[cohort.group == HELD_OUT]
+    excess = np.stack([groups[n] - groups[n][trained].mean() for n in families_of(block)], axis=1)[held]
+    excess[held < 0] = np.nan
+    return score(node, "pay-1", "scorecard", weights), excess
+
+
+def test_shortfalls_are_told_in_coarse_steps_only(reasons: Any) -> None:
+    evidence, excess = reasons
+    steps = evidence.shortfalls
+    assert steps.dtype == np.int16
+    assert (steps >= 0).all()
+    here = evidence.families[:, 0] >= 0
+    exact = np.take_along_axis(excess, evidence.families[:, :1].astype(int), axis=1)[:, 0]
+    np.testing.assert_array_equal(steps[here, 0], np.floor(exact[here] * MICRO / BUCKET_E6))
+
+
+def test_the_families_that_hurt_most_are_named_worst_first(reasons: Any) -> None:
+    evidence, excess = reasons
+    assert evidence.families.shape[1] == FAMILIES
+    worst = np.argsort(-np.floor(np.nan_to_num(excess, nan=-1e9) * MICRO / BUCKET_E6), axis=1, kind="stable")
+    here = evidence.families[:, 0] >= 0
+    np.testing.assert_array_equal(evidence.families[here, 0], worst[here, 0])
+    assert (evidence.shortfalls[:, 0] >= evidence.shortfalls[:, 1]).all()
+
+
+def test_families_without_harm_and_absent_persons_are_not_named(reasons: Any) -> None:
+    evidence, excess = reasons
+    absent = np.isnan(excess[:, 0])
+    assert absent.any()
+    assert (evidence.families[absent] == -1).all()
+    assert (evidence.shortfalls[absent] == 0).all()
+    assert ((evidence.families >= 0) == (evidence.shortfalls > 0)).all()
+
+
+def test_packed_evidence_is_read_back_and_has_one_length(node: Node) -> None:
+    one, other = (score(node, name, "scorecard", _weights(node, name)) for name in ("pay-1", "shop-2"))
+    assert len(one.to_bytes()) == len(other.to_bytes())
+    again = Evidence.from_bytes(one.to_bytes(), one.names)
+    np.testing.assert_array_equal(again.subscores, one.subscores)
+    np.testing.assert_array_equal(again.families, one.families)
+
+
+def _evidence(subscores: list[int], family: int, names: tuple[str, ...] = ("a", "b")) -> Evidence:
+    held = len(subscores) - 1  # the first person trains
+    families = np.full((held, FAMILIES), family, np.int8)
+    shortfalls = np.full((held, FAMILIES), family + 1, np.int16)
+    return Evidence(np.array(subscores, np.int32), families, shortfalls, names)
+
+
+HELD = np.array([False, True, True, True])
+
+
+def test_the_first_partner_of_a_domain_speaks_for_a_person_never_the_sum() -> None:
+    merged = _merged([_evidence([5, ABSENT, 7, ABSENT], 0), _evidence([50, 60, 70, ABSENT], 1)], HELD)
+    assert merged.subscores.tolist() == [5, 60, 7, ABSENT]
+    assert merged.families[:, 0].tolist() == [1, 0, 1]
+    assert merged.shortfalls[:, 0].tolist() == [2, 1, 2]
+
+
+def test_three_partners_are_asked_in_turn() -> None:
+    parts = [_evidence([ABSENT] * 4, 0), _evidence([ABSENT, 2, ABSENT, ABSENT], 0), _evidence([3, 3, 3, ABSENT], 1)]
+    assert _merged(parts, HELD).subscores.tolist() == [3, 2, 3, ABSENT]
+
+
+def test_shops_in_the_other_order_give_the_other_voice(files: Any, tmp_path: Path) -> None:
+    """End to end: where both shops know a person, the one that stands first in the file speaks."""
+    from simulations.run import Settings, simulate
+
+    first = pl.read_parquet(files.folder / "ecommerce-1.parquet")
+    features = [c for c in first.columns if c != "id"]
+    blank = first.with_columns(pl.lit(None).cast(first.schema[c]).alias(c) for c in features)
+    blank.write_parquet(files.folder / "blank.parquet")
+    files.toml('"ecommerce-2.csv"', '"blank.parquet"')
+    result = simulate(Settings(files.federation, tmp_path / "out", epsilon=float("inf")))
+    evidence = pl.read_parquet(result.out / "nodes" / "lender" / "evidence.parquet")
+    known = evidence.filter(pl.col("id").is_in(first["id"].implode()))
+    assert known["sub_ecommerce"].n_unique() > 0.9 * known.height  # the blank shop would give one value
+
+
+def test_reasons_are_told_as_family_and_micro_logit() -> None:
+    evidence = Evidence(
+        np.zeros(2, np.int32), np.array([[1, 0], [0, -1]], np.int8), np.array([[3, 1], [2, 0]], np.int16), ("a", "b")
+    )
+    assert _reasons(evidence) == [f"b:{3 * BUCKET_E6};a:{BUCKET_E6}", f"a:{2 * BUCKET_E6}"]
+
+
+def test_a_holder_without_a_block_scores_nothing(files: Any, tmp_path: Path) -> None:
+    files.toml('contract = "lender_kyc.contract.toml"\n', "")
+    node = Node.of({"num-partitions": 1}, {"federation": str(files.federation), "out": str(tmp_path)}, 7)
+    hand_out(node, {})
+    with pytest.raises(InputError, match="is not this holder's"):
+        score(node, "lender", "scorecard", np.zeros(3))
+
+
+def test_the_families_of_a_block_are_public_and_sorted(node: Node) -> None:
+    contract = node.federation.holder("pay-1").contract
+    assert contract is not None
+    block = Block("scorecard", Encoding.of(contract), np.zeros(1))
+    assert list(families_of(block)) == sorted({f.group for f in contract.features})

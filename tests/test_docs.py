@@ -1,0 +1,86 @@
+"""Every command in README and docs runs, in a folder of its own, and succeeds."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").glob("*.md"))]
+BIN = Path(sys.executable).parent
+NEVER = ("make test", "make slow")  # a test must not start the tests
+
+
+def commands(page: Path) -> list[str]:
+    """The lines of the page's bash blocks, in order."""
+    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S)
+    lines = [line.split(" #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith(("#", *NEVER))]
+
+
+def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """One documented command, with this environment's programs, from `folder`."""
+    words = shlex.split(line.replace(".venv/bin/", f"{BIN}{os.sep}"))
+    if words[0] == "make":
+        words = ["make", "-C", str(ROOT), *words[1:], f"VENV={sys.prefix}", f"OUT={folder / 'demo'}"]
+    data = ROOT.parent / "shared" / "data"
+    if "bench" in words:
+        words += ["--data", str(data)]
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def fast(page: Path) -> list[str]:
+    return [line for line in commands(page) if "bench" not in line and "flwr run" not in line and "flower" not in line]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if fast(p)], ids=lambda p: p.name)
+def test_each_documented_command_runs_in_order(page: Path, tmp_path: Path) -> None:
+    for line in fast(page):
+        done = run(line, tmp_path)
+        assert done.returncode == 0, f"{page.name}: {line}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", sorted({line for p in PAGES for line in commands(p) if line not in fast(p)}))
+def test_each_slow_documented_command_runs(line: str, tmp_path: Path) -> None:
+    if "bench" in line and not (ROOT.parent / "shared" / "data").is_dir():
+        pytest.skip("the public data sets are not here")
+    if "simulate" in line:
+        run(".venv/bin/fedscore sample my-federation --persons 2000", tmp_path)
+    done = run(line, tmp_path)
+    assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+
+
+def test_both_readmes_show_the_same_commands_and_figures() -> None:
+    english, chinese = PAGES[0], PAGES[1]
+    assert commands(english) == commands(chinese)
+    figures = re.compile(r"\.\d{3,4}\b")
+    assert figures.findall(english.read_text("utf-8")) == figures.findall(chinese.read_text("utf-8"))
+
+
+def test_the_readme_is_under_150_lines() -> None:
+    assert len(PAGES[0].read_text("utf-8").splitlines()) < 150
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_toml_examples_in_the_docs_are_read_by_the_product(page: Path, tmp_path: Path) -> None:
+    from model.contract import load_contract
+    from model.federation import load_federation
+
+    blocks = re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S)
+    if not blocks:
+        return
+    for text in (b for b in blocks if b.startswith("domain")):
+        (tmp_path / "payments.contract.toml").write_text(text, encoding="utf-8")
+        (tmp_path / "lender_kyc.contract.toml").write_text(text.replace('"payments"', '"lender_kyc"'), "utf-8")
+        assert load_contract(tmp_path / "payments.contract.toml").features
+    for text in (b for b in blocks if b.startswith("[federation]")):
+        (tmp_path / "federation.toml").write_text(text, encoding="utf-8")
+        assert load_federation(tmp_path / "federation.toml").partners
