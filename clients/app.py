@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
+import model
+import privacy
 from clients.handlers import answer
 from model.wire import COHORT, DESCRIBE, FUSE, SUBSCORES, TRAIN
+
+for package in (model, privacy):  # Flower puts several folders on the path: never mix two versions
+    if Path(package.__path__[0]).resolve().parent != Path(__file__).resolve().parents[1]:
+        raise ImportError(f"{package.__name__} comes from another folder than clients; start from one copy of fedscore")
 
 app = ClientApp()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ class Node:
     def folder(self, name: str) -> Path:
         """Where a holder's ledger, key and cohort lie."""
         folder = self.state / name
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
 
 
@@ -83,7 +84,7 @@ def run_federation(run_config: Mapping[str, Value]) -> Federation:
     data = str(run_config.get("data", ""))
     if path:
         return load_federation(Path(path), Path(data) if data else None)
-    return load_federation(write_sample(Path(tempfile.gettempdir()) / "fedscore-sample"))
+    return load_federation(write_sample(Path(tempfile.gettempdir()) / f"fedscore-sample-{os.getuid()}"))
 
 
 def run_budget(federation: Federation, run_config: Mapping[str, Value]) -> tuple[float, float]:

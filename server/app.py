@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from logging import INFO
+
 from flwr.app import Context
+from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
 from server.config import RunConfig
@@ -14,4 +17,11 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Runs one programme over the grid."""
-    Programme(grid, RunConfig.parse(context.run_config)).run()
+    outcome = Programme(grid, RunConfig.parse(context.run_config)).run()
+    told = outcome.bundle.statement
+    blocks = ", ".join(sorted(outcome.bundle.blocks))
+    log(
+        INFO,
+        "fedscore: %s: blocks %s; epsilon %s, delta %s, %s",
+        *(outcome.bundle.name, blocks, told["epsilon_shown"], told["delta"], told["unit"]),
+    )

@@ -112,7 +112,8 @@ def _quality(node: Node, evidence: pl.DataFrame) -> dict[str, Any]:
     cohort = cohort_of(node)
     labels = cohort.labels[cohort.group == HELD_OUT].astype(np.float64)
     if not len(labels):
-        return {"auc": None, "ks": None, "brier": None, "note": "no held-out persons"}
+        nothing = ("auc", "ks", "brier", "base_rate", "auc_lender_only", "share_without_partner")
+        return {**dict.fromkeys(nothing), "auc_by_block": {}, "calibration": []}
     z, pd = evidence["z"].to_numpy(), evidence["pd"].to_numpy()
     blocks = [c.removeprefix("sub_") for c in evidence.columns if c.startswith("sub_")]
     own = node.federation.lender.domain if node.federation.lender.contract else None

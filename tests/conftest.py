@@ -122,6 +122,23 @@ def private_run(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return simulate(Settings(small, tmp_path_factory.mktemp("private") / "out"))
 
 
+@pytest.fixture(scope="session")
+def few_steps() -> Callable[[pytest.MonkeyPatch], None]:
+    """Makes every training take eight steps, where only what is sent and charged matters."""
+
+    def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("MIN_STEPS", "MAX_STEPS"):
+            monkeypatch.setattr(f"model.descent.{name}", 8)
+
+    return shorten
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, few_steps: Callable[[pytest.MonkeyPatch], None]) -> None:
+    """This test trains for a few steps only."""
+    few_steps(monkeypatch)
+
+
 @pytest.fixture
 def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
     """Runs `fedscore ARGUMENTS` in this process."""

@@ -26,6 +26,7 @@ __all__ = ["write_sample"]
 
 _HERE = Path(__file__).parent
 _FEDERATION = "federation.toml"
+_REQUEST = "request.json"  # a first-time applicant, to try `fedscore decide` with
 _CONTRACTS = tuple(f"{domain}.contract.toml" for domain in ("lender_kyc", "payments", "ecommerce", "tax_business"))
 _TABLES = (
     "labels.parquet",
@@ -36,7 +37,7 @@ _TABLES = (
     "tax_business.parquet",
 )
 _RECEIPT = "sample.json"  # which sample the folder holds
-_FILES = frozenset((_FEDERATION, _RECEIPT, *_CONTRACTS, *_TABLES))
+_FILES = frozenset((_FEDERATION, _REQUEST, _RECEIPT, *_CONTRACTS, *_TABLES))
 _FEWEST_PERSONS = 100
 
 
@@ -82,7 +83,7 @@ def write_sample(folder: Path, persons: int = 12_000, seed: int = 7) -> Path:
 def _recipe() -> str:
     """A digest of this package's own files: another version of the code means another sample."""
     digest = sha256()
-    for path in sorted(path for path in _HERE.iterdir() if path.suffix in {".py", ".toml"}):
+    for path in sorted(path for path in _HERE.iterdir() if path.suffix in {".py", ".toml", ".json"}):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -128,7 +129,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _write_files(folder: Path, persons: int, seed: int) -> None:
     """Fills `folder` with contracts, federation file and tables."""
-    for name in (_FEDERATION, *_CONTRACTS):
+    for name in (_FEDERATION, _REQUEST, *_CONTRACTS):
         shutil.copyfile(_HERE / name, folder / name)
     # One stream per table: a new column in one of them leaves the others as they were.
     streams = [np.random.default_rng([seed, stream]) for stream in range(2 + len(_TABLES))]

@@ -55,9 +55,11 @@ class Recorded:
 
 
 @pytest.fixture(scope="module")
-def run(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+def run(small: Path, tmp_path_factory: pytest.TempPathFactory, few_steps: Any) -> Recorded:
     """A run over the small sample, of which a test may repeat any message."""
-    return Recorded(small, tmp_path_factory.mktemp("recorded") / "run")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        few_steps(monkeypatch)
+        return Recorded(small, tmp_path_factory.mktemp("recorded") / "run")
 
 
 def _config(reply: Any) -> Any:
@@ -109,6 +111,7 @@ def test_whatever_breaks_inside_only_a_generic_code_leaves(
     assert MARK.encode() not in _wire(reply)
 
 
+@pytest.mark.usefixtures("quick")
 def test_values_of_a_broken_file_never_appear_in_a_reply_or_a_log(
     files: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -125,6 +128,7 @@ def test_values_of_a_broken_file_never_appear_in_a_reply_or_a_log(
         assert MARK not in caplog.text
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_label_that_is_none_is_not_told(files: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = Recorded(files.federation, tmp_path / "run")
     files.table("labels.parquet", lambda t: t.with_columns(label=pl.lit(MARK)))
@@ -188,16 +192,17 @@ def test_fusing_again_draws_no_second_noise_for_one_charge(run: Recorded) -> Non
     assert first["table"] == run.outcome.bundle.table.to_dict()
 
 
+UNDERSTATED = [("bound", 1e-9), ("count", 1), ("probability", 1e-3), ("noise_multiplier", 0.0)]
+
+
 @pytest.mark.parametrize(
-    ("field", "value"), [("bound", 1e-9), ("count", 1), ("probability", 1e-3), ("noise_multiplier", 0.0)]
+    ("part", "field", "value"),
+    [(p, *u) for p in ("centres", "weights", "calibration") for u in UNDERSTATED if (p, u[0]) != ("centres", "count")],
 )
-@pytest.mark.parametrize("part", ["centres", "weights", "calibration"])
 def test_a_fusion_order_that_understates_its_price_is_refused(
     run: Recorded, part: str, field: str, value: float
 ) -> None:
     """A new name makes it a new charge, so that no stored answer hides what happens."""
-    if (part, field) == ("centres", "count"):
-        pytest.skip("the centres are one release")
 
     def understate(data: Any, content: RecordDict) -> None:
         del content
@@ -220,6 +225,7 @@ def test_a_fusion_beyond_the_lenders_ceiling_is_refused(run: Recorded) -> None:
     assert run.charges("lender") == before
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_size_of_replies_does_not_depend_on_the_rows_a_partner_holds(files: Any, tmp_path: Path) -> None:
     sizes = []
     for rows in (1200, 12):

@@ -16,6 +16,8 @@ from model.wire import HELD_OUT, TRAIN, TRAIN_ROWS
 from privacy.ledger import Ledger
 from privacy.plan import Release
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 
 def _code(reply: Any) -> str | None:
     return reply.content.config_records["config"].get("error")  # type: ignore[no-any-return]

@@ -24,13 +24,13 @@ Floats = NDArray[np.float64]
 
 
 def population(
-    optional: tuple[str, ...], own: str | None, persons: int, weights: list[float], presence: float = 0.7, seed: int = 5
+    optional: tuple[str, ...], own: str | None, persons: int, weights: list[float], spread: float = 0.9, seed: int = 5
 ) -> tuple[Subscores, Floats]:
     """Sub-scores about -2 with known weights; absence of a relationship adds .4 to the log-odds; base rate ~15 %."""
     rng = np.random.default_rng(seed)
     blocks = len(weights)
-    values = -2.0 + 0.9 * rng.standard_normal((persons, blocks))
-    present = rng.random((persons, blocks)) < presence
+    values = -2.0 + spread * rng.standard_normal((persons, blocks))
+    present = rng.random((persons, blocks)) < 0.7
     if own:
         present[:, -1] = True
     z = -2.0 + (np.where(present, values + 2.0, 0.0) @ np.array(weights)) + 0.4 * (~present).sum(axis=1)
@@ -165,6 +165,14 @@ def test_each_pattern_ranks_and_calibrates_like_a_logistic_regression(known: tup
         assert roc_auc_score(y, z[here]) > roc_auc_score(y, oracle) - 0.002
         assert sigmoid(z[here]).mean() == pytest.approx(y.mean(), rel=0.05)
     assert sigmoid(z).mean() == pytest.approx(labels.mean(), rel=0.02)
+
+
+@pytest.mark.xfail(strict=True, reason="calibration sees rows bounded to norm 1, the table adds up unbounded ones")
+def test_far_apart_sub_scores_are_calibrated_too() -> None:
+    scores, labels = population(DOMAINS, None, 20_000, [0.8, 0.6, 0.5], spread=2.0)
+    everybody = scores.pattern == 7
+    z = z_e6(without_noise(scores, labels).table, scores)[everybody] / MICRO
+    assert sigmoid(z).mean() == pytest.approx(labels[everybody].mean(), rel=0.05)
 
 
 def test_a_block_that_speaks_the_wrong_way_gets_no_negative_weight() -> None:

@@ -29,6 +29,7 @@ PARTS = (
     Feature("owner", "flag", values=("0", "1"), group="person"),
 )
 ENCODING = Encoding.of(Contract("payments", 1, PARTS))
+BOUND = Encoding.of(Contract("payments", 1, PARTS, monotone=True))
 
 
 def some_persons(encoding: Encoding, persons: int, seed: int = 0) -> tuple[Codes, Floats]:
@@ -205,33 +206,40 @@ def test_sigmoid_neither_overflows_nor_loses_its_ends() -> None:
 @DERANDOMIZED
 @given(seed=st.integers(0, 10_000))
 def test_directed_curves_are_the_isotonic_regression_and_the_rest_stays(seed: int) -> None:
-    weights = np.random.default_rng(seed).standard_normal(ENCODING.columns)
-    constant, raw = ENCODING.points(weights)
-    kept, made = scorecard.curves(ENCODING, weights)
+    weights = np.random.default_rng(seed).standard_normal(BOUND.columns)
+    constant, raw = BOUND.points(weights)
+    kept, made = scorecard.curves(BOUND, weights)
     assert kept == constant
     expected = raw.copy()
-    for part, first in zip(ENCODING.parts, ENCODING.offsets, strict=False):
+    for part, first in zip(BOUND.parts, BOUND.offsets, strict=False):
         if part.feature.direction:
             ordered = slice(int(first), int(first) + part.ordered)
             rising = IsotonicRegression(increasing=part.feature.direction == "riskier")
             expected[ordered] = rising.fit_transform(np.arange(part.ordered), raw[ordered])
-            assert not np.allclose(expected[ordered], raw[ordered])
     assert made == pytest.approx(expected, abs=1e-12)
 
 
-def test_a_curve_that_is_monotone_already_stays() -> None:
-    encoding = Encoding.of(Contract("d", 1, (Feature("x", "numeric", high=1.0, direction="safer"),)))
+def test_curves_stay_as_trained_unless_the_contract_binds_them() -> None:
+    weights = np.random.default_rng(3).standard_normal(ENCODING.columns)
+    assert scorecard.curves(ENCODING, weights)[1].tolist() == ENCODING.points(weights)[1].tolist()
+
+
+def test_a_curve_that_is_monotone_already_stays_and_one_that_runs_against_it_becomes_flat() -> None:
+    feature = Feature("x", "numeric", high=1.0, direction="safer")
+    encoding = Encoding.of(Contract("d", 1, (feature,), monotone=True))
     weights = np.zeros(encoding.columns)
     weights[1] = 2.0  # the slowest cosine falls
     assert scorecard.curves(encoding, weights)[1].tolist() == encoding.points(weights)[1].tolist()
+    assert scorecard.curves(encoding, -weights)[1] == pytest.approx(np.zeros(25), abs=1e-12)
 
 
-def test_a_blocks_sub_score_is_the_constant_and_its_families_parts() -> None:
-    codes, _ = some_persons(ENCODING, 25)
-    weights = np.random.default_rng(2).standard_normal(ENCODING.columns)
-    block = Block.finished("scorecard", ENCODING, weights)
-    constant, points = scorecard.curves(ENCODING, weights)
-    rows = [constant + sum(points[ENCODING.offsets[f] + codes[f, i]] for f in range(len(PARTS))) for i in range(25)]
+@pytest.mark.parametrize("encoding", [ENCODING, BOUND], ids=["free", "monotone"])
+def test_a_blocks_sub_score_is_the_constant_and_its_families_parts(encoding: Encoding) -> None:
+    codes, _ = some_persons(encoding, 25)
+    weights = np.random.default_rng(2).standard_normal(encoding.columns)
+    block = Block.finished("scorecard", encoding, weights)
+    constant, points = scorecard.curves(encoding, weights)
+    rows = [constant + sum(points[encoding.offsets[f] + codes[f, i]] for f in range(len(PARTS))) for i in range(25)]
     assert block.subscores(codes) == pytest.approx(np.array(rows))
     families = block.by_group(codes)
     assert set(families) == {"money", "repayment", "person"}
