@@ -18,10 +18,12 @@ from model import fusion
 from model.descent import Schedule, sigmoid
 from model.federation import LENDER
 from model.fusion import Fit, Subscores
+from model.inputs import InputError
 from model.limits.table import MICRO
 from model.points import MAX_SCORE, score_thresholds
 from model.wire import ABSENT, HELD_OUT, TRAIN_ROWS
 from privacy.envelope import unseal
+from privacy.ledger import Ledger
 from privacy.plan import Release
 
 EVIDENCE = "evidence.parquet"
@@ -55,18 +57,35 @@ def fuse(node: Node, order: FuseOrder, blocks: Mapping[str, list[Evidence]], own
     columns = [*optional, *([own] if own else [])]
     values = np.stack([_log_odds(merged[d].subscores) for d in columns], axis=1)
     train = cohort.group == TRAIN_ROWS
+    _check(order, fusion.Layout(len(optional), len(columns)))
     with ledger(node, LENDER) as book:
-        if book:
-            for release in order.releases.values():
-                book.charge(f"{node.programme}|{release.name}", release)
-        adders = {name: releasing(release, noiseless(node)) for name, release in order.releases.items()}
-        fit = fusion.fit(
-            Subscores(optional, own, values[train]),
-            cohort.labels[train].astype(np.float64),
-            adders,
-            dict(order.schedules),
-        )
+        stored = book.stored(f"{node.programme}|fusion") if book else None
+        if stored is None:
+            fit = _fit(node, order, Subscores(optional, own, values[train]), cohort.labels[train], book)
+        else:
+            fit = Fit.from_json(stored)
     _write(node, cohort.ids.filter(pl.Series(held)), Subscores(optional, own, values[held]), fit, merged)
+    return fit
+
+
+def _check(order: FuseOrder, layout: fusion.Layout) -> None:
+    """Refuses lines that do not bound the rows, or that pay for fewer releases than will be made."""
+    for name, (bound, size) in layout.bounds().items():
+        release, schedule = order.releases[name], order.schedules[name]
+        steps = 1 if name == "centres" else schedule.steps
+        if release.bound < bound or release.size != size or (release.count, release.probability) != (steps, 1.0):
+            raise InputError("order", f"fusion/{name}", "does not pay for this release", release.to_dict())
+
+
+def _fit(node: Node, order: FuseOrder, scores: Subscores, labels: NDArray[np.int8], book: Ledger | None) -> Fit:
+    """Charges every line, then fits, then keeps the result: a retry gets this one."""
+    if book:
+        for release in order.releases.values():
+            book.charge(f"{node.programme}|{release.name}", release)
+    adders = {name: releasing(release, noiseless(node)) for name, release in order.releases.items()}
+    fit = fusion.fit(scores, labels.astype(np.float64), adders, dict(order.schedules))
+    if book:
+        book.store(f"{node.programme}|fusion", fit.to_json())
     return fit
 
 

@@ -63,7 +63,7 @@ def train(node: Node, name: str, order: Order, weights: Floats) -> dict[str, Flo
     table = table_of(node, name)
     if table.encoding is None:
         raise InputError("order", "block", "is not this holder's", name)
-    if not 1 <= order.round <= order.rounds or order.schedule.steps != order.release.count:
+    if not 1 <= order.round <= order.rounds <= order.release.count or order.schedule.steps != order.release.count:
         raise InputError("order", "steps", "do not fit the plan", [order.round, order.rounds])
     with ledger(node, name) as book:
         key = f"{node.programme}|{order.release.name}|{order.rounds}"
@@ -113,6 +113,8 @@ def _descend(
     if order.engine == "scorecard":
         gradient = scorecard.gradient_sum(encoding, table.codes[:, rows], labels)
         bound, size = encoding.row_norm, encoding.columns
+        if order.release.probability != 1.0:
+            raise InputError("order", "probability", "must be 1: this block passes over everybody")
     else:
         gradient = _network_gradient(encoding, table.codes[:, rows], labels, order)
         bound, size = CLIP_NORM, network_size(encoding)

@@ -70,8 +70,9 @@ class Bundle:
     def load(cls, folder: Path) -> Bundle:
         """Reads a bundle; raises `InputError` where a file is missing or was changed."""
         head, _ = _head(folder)
-        if hashlib.sha256((folder / _ARRAYS).read_bytes()).hexdigest() != head["arrays_sha256"]:
-            raise InputError(folder / _ARRAYS, "", "does not fit bundle.json", remedy="restore the bundle")
+        path = folder / _ARRAYS
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != head["arrays_sha256"]:
+            raise InputError(path, "", "is missing or does not fit bundle.json", remedy="restore the bundle")
         arrays = load_file(folder / _ARRAYS)
         blocks = {}
         for domain, row in head["blocks"].items():
@@ -101,4 +102,7 @@ def _head(folder: Path) -> tuple[dict[str, Any], str]:
     if not isinstance(head, dict) or head.get("schema") != SCHEMA:
         got = head.get("schema") if isinstance(head, dict) else None
         raise InputError(path, "schema", f"must be {SCHEMA}", got, "this file is of another kind or version")
+    for key in ("name", "blocks", "fusion", "centres", "statement", "arrays_sha256"):
+        if key not in head:
+            raise InputError(path, key, "is missing", remedy="restore the bundle")
     return head, hashlib.sha256(text.encode()).hexdigest()

@@ -17,6 +17,7 @@ from model.inputs import InputError, read_toml, refuse_unknown
 KINDS = ("numeric", "ordinal", "categorical", "flag")
 SCALES = ("linear", "log", "signed-log")
 DIRECTIONS = ("safer", "riskier")
+DOMAIN = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 MAX_FEATURES = 500
 MISSING = ("", "NA", "NaN", "nan", "null", "None")
 FLAG_VALUES = {
@@ -114,8 +115,9 @@ def load_contract(path: Path, domain: str | None = None) -> Contract:
     data = read_toml(path)
     refuse_unknown(path, "", data, ("domain", "version", "outcome", "monotone", "feature"))
     found = data.get("domain")
-    if not isinstance(found, str) or not found:
-        raise InputError(path, "domain", "must name the domain", found, 'add domain = "payments", for example')
+    if not isinstance(found, str) or not DOMAIN.fullmatch(found):
+        rule, remedy = "must be lower-case words joined by '_'", 'add domain = "payments", for example'
+        raise InputError(path, "domain", rule, found, remedy)
     if domain is not None and found != domain:
         raise InputError(path, "domain", f"must be {domain!r}", found, "this is the contract of another domain")
     version = data.get("version", 1)
@@ -128,7 +130,7 @@ def load_contract(path: Path, domain: str | None = None) -> Contract:
     if not isinstance(monotone, bool):
         raise InputError(path, "monotone", "must be true or false", monotone)
     rows = data.get("feature", [])
-    if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_FEATURES:
+    if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_FEATURES or not all(isinstance(r, dict) for r in rows):
         count = len(rows) if isinstance(rows, list) else rows
         raise InputError(path, "feature", f"must be given 1 to {MAX_FEATURES} times as [[feature]]", count)
     features = tuple(_feature(path, i, row) for i, row in enumerate(rows, 1))
@@ -164,11 +166,34 @@ def _feature(path: Path, number: int, row: Mapping[str, Any]) -> Feature:
         direction=_one_of(path, f"{where}.direction", row.get("direction", ""), ("", *DIRECTIONS)),
         group=_group(path, f"{where}.group", row.get("group", "other")),
         values=values,
-        protected=bool(row.get("protected", False)),
+        protected=_flag(path, f"{where}.protected", row.get("protected", False)),
     )
+    _check_numbers(path, where, feature)
     if feature.scale == "log" and low < 0:
         raise InputError(path, f"{where}.scale", "log needs range >= 0", [low, high], 'use scale = "signed-log"')
     return feature
+
+
+def _flag(path: Path, field: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(path, field, "must be true or false", value)
+    return value
+
+
+def _check_numbers(path: Path, where: str, feature: Feature) -> None:
+    """A numeric feature's special codes are numbers, and its edges lie within its range."""
+    if feature.kind != "numeric":
+        return
+    for text in feature.special:
+        try:
+            finite = math.isfinite(float(text))
+        except ValueError:
+            finite = False
+        if not finite:
+            raise InputError(path, f"{where}.special", "must be numbers, as the feature is numeric", text)
+    if feature.edges and not feature.low < feature.edges[0] <= feature.edges[-1] <= feature.high:
+        limits = f"range [{feature.low:g}, {feature.high:g}]"
+        raise InputError(path, f"{where}.edges", f"must lie within its {limits}", list(feature.edges))
 
 
 def _group(path: Path, field: str, value: object) -> str:

@@ -44,7 +44,8 @@ def feature_edges(feature: Feature) -> Floats:
         return np.linspace(low, high, BINS + 1)[1:-1]
     if feature.scale == "log":
         bottom = low if low > 0 else high * 10.0**-LOG_DECADES
-        return np.concatenate([[bottom] if low <= 0 else [], np.geomspace(bottom, high, BINS + 1)[1:-1]])
+        zero = [np.nextafter(0.0, 1.0), bottom] if low <= 0 else []
+        return np.concatenate([zero, np.geomspace(bottom, high, BINS + 1)[1:-1]])
     top = max(abs(low), abs(high))
     half = np.geomspace(top * 10.0**-LOG_DECADES, top, BINS // 2 + 1)[:-1]
     edges = np.concatenate([-half[::-1], half])

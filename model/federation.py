@@ -10,14 +10,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from model.contract import Contract, load_contract, normal_text
+from model.contract import DOMAIN, Contract, load_contract, normal_text
 from model.inputs import InputError, read_toml, refuse_unknown
 
 LENDER = "lender"
 MAX_PARTNERS = 10
 ON_FAILURE = ("continue", "stop")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
-_DOMAIN = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
 @dataclass(frozen=True)
@@ -116,11 +115,33 @@ def load_federation(path: Path, data: Path | None = None) -> Federation:
         income=_column(path, table, "income"),
         requested=_column(path, table, "requested"),
     )
+    _refuse_leaks(federation)
     if federation.split and federation.cut:
         raise InputError(path, "federation.split", "must not be given beside federation.cut", federation.split)
     if federation.on_failure not in ON_FAILURE:
         raise InputError(path, "federation.on-failure", f"must be {' or '.join(ON_FAILURE)}", federation.on_failure)
     return federation
+
+
+def _refuse_leaks(federation: Federation) -> None:
+    """No block may train on the id, on an outcome, or on what splits the lender's rows; the lender's is its own."""
+    for partner in federation.partners:
+        if partner.domain == federation.lender.domain:
+            rule = "must not be the lender's own"
+            raise InputError(federation.path, f"partner {partner.name}.domain", rule, partner.domain)
+    split = federation.split or (federation.cut.column if federation.cut else None)
+    for holder in federation.holders:
+        contract = holder.contract
+        if contract is None:
+            continue
+        reserved = {federation.id: "the id", contract.outcome: "the outcome"}
+        if holder is federation.lender:
+            reserved |= {federation.outcome: "the outcome", split: "the split"}
+        for feature in contract.features:
+            if feature.name in reserved:
+                rule = f"is {reserved[feature.name]} and cannot be a feature"
+                where = f"{holder.name}.contract"
+                raise InputError(federation.path, f"{where}: feature.{feature.name}", rule, remedy="delete it there")
 
 
 def check_epsilon(file: str | Path, field_name: str, value: object) -> float:
@@ -159,9 +180,9 @@ class _Reader:
         if not isinstance(name, str) or not _NAME.fullmatch(name) or name in (LENDER, "fusion"):
             rule = "must be lower-case letters, digits, '.', '_' or '-', and neither lender nor fusion"
             raise InputError(self.path, f"{where}.name", rule, name)
-        if not isinstance(domain, str) or not _DOMAIN.fullmatch(domain):
+        if not isinstance(domain, str) or not DOMAIN.fullmatch(domain):
             remedy = "payments, ecommerce or tax_business, for example"
-            raise InputError(self.path, f"{where}.domain", "must be lower-case letters, digits and '_'", domain, remedy)
+            raise InputError(self.path, f"{where}.domain", "must be lower-case words joined by '_'", domain, remedy)
         if "contract" not in row:
             remedy = "`fedscore contract draft FILE` writes a first one"
             raise InputError(self.path, f"{where}.contract", "is missing", remedy=remedy)
@@ -197,7 +218,7 @@ class _Reader:
 
 def _partners(path: Path, table: Mapping[str, Any], reader: _Reader) -> tuple[Holder, ...]:
     rows = table.get("partner", [])
-    if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_PARTNERS:
+    if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_PARTNERS or not all(isinstance(r, dict) for r in rows):
         count = len(rows) if isinstance(rows, list) else rows
         raise InputError(path, "partner", f"must be given 1 to {MAX_PARTNERS} times as [[partner]]", count)
     partners = tuple(reader.partner(f"partner #{i}", row) for i, row in enumerate(rows, 1))
@@ -264,7 +285,7 @@ def _cut(path: Path, value: object) -> Cut | None:
     column = _text(path, "federation.cut.column", value.get("column"))
     train, test = value.get("train-before"), value.get("test-before")
     for name, day in (("train-before", train), ("test-before", test)):
-        if not isinstance(day, date) and not (name == "test-before" and day is None):
+        if type(day) is not date and not (name == "test-before" and day is None):
             raise InputError(path, f"federation.cut.{name}", "must be a date like 2003-10-01", day)
     if isinstance(test, date) and isinstance(train, date) and test <= train:
         raise InputError(path, "federation.cut.test-before", "must be after train-before", str(test))

@@ -8,6 +8,7 @@ fit gives an entry for every (relationship, available) pair, and no outage need 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -131,6 +132,16 @@ class Fit:
     table: FusionTable
     centres: dict[str, float]
 
+    def to_json(self) -> bytes:
+        """As bytes, for a ledger; `from_json` reads them back."""
+        return json.dumps({"table": self.table.to_dict(), "centres": self.centres}).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Fit:
+        """The fit that `to_json` wrote."""
+        plain = json.loads(data)
+        return cls(FusionTable.from_dict(plain["table"]), plain["centres"])
+
 
 def fit(scores: Subscores, labels: Floats, releases: dict[str, Release], schedules: dict[str, Schedule]) -> Fit:
     """Fits centres, weights and calibration through their releases; everything else is post-processing.
@@ -143,7 +154,8 @@ def fit(scores: Subscores, labels: Floats, releases: dict[str, Release], schedul
     """
     layout = Layout(len(scores.optional), len(scores.blocks))
     centres = _centres(scores, releases["centres"])
-    rows = _bounded(np.nan_to_num((scores.values - centres) / RANGE))
+    centred = np.nan_to_num((scores.values - centres) / RANGE)
+    rows = _bounded(centred)
     maps = [layout.weights_map(p) for p in range(1 << layout.optional)]
     theta = _descend(
         _Rows.of(rows, scores.pattern, maps), labels, releases["weights"], schedules["weights"], layout.start()
@@ -154,7 +166,7 @@ def fit(scores: Subscores, labels: Floats, releases: dict[str, Release], schedul
     raw = np.empty(len(rows))
     for p, form in enumerate(forms):
         here = scores.pattern == p
-        raw[here] = form[0] + rows[here] @ form[1:]
+        raw[here] = form[0] + centred[here] @ form[1:]  # as the table adds them; Platt's own column is bounded below
     slope = np.clip((raw - CENTRE) / PLATT_RANGE, -1.0, 1.0)[:, None]
     platt_maps = [layout.platt_map(p) for p in range(1 << layout.optional)]
     start = np.zeros(platt_maps[0].shape[1])
@@ -190,7 +202,7 @@ def _centres(scores: Subscores, release: Release) -> Floats:
     scaled = _bounded(np.nan_to_num((scores.values - CENTRE) / (2 * RANGE)))
     sums = release(np.concatenate([scaled.sum(axis=0), scores.present.sum(axis=0) / math.sqrt(count)]))
     present = np.maximum(sums[count:] * math.sqrt(count), 1.0)
-    return CENTRE + 2 * RANGE * np.clip(sums[:count] / present, -1.0, 1.0)
+    return CENTRE + 2 * RANGE * np.clip(sums[:count] / present, -0.5, 0.5)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class Event:
     @property
     def mu_squared(self) -> float:
         """The event's part of mu^2 if every person is in every batch: count / noise_multiplier^2."""
-        return self.count / self.noise_multiplier**2 if self.noise_multiplier else INFINITY
+        return self.count / self.noise_multiplier / self.noise_multiplier if self.noise_multiplier else INFINITY
 
 
 def gaussian_delta(mu: float, epsilon: float) -> float:

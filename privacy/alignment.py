@@ -38,5 +38,5 @@ def positions(cohort: NDArray[np.uint64], own: NDArray[np.uint64]) -> NDArray[np
 
 
 def hash_fraction(ids: Iterable[str], salt: str) -> NDArray[np.float64]:
-    """A number in [0, 1) for each id, fixed by id and salt: for splits that must not depend on order."""
+    """A number in [0, 1] for each id, fixed by id and salt: for splits that must not depend on order."""
     return tokens(ids, salt.encode()[:64]).astype(np.float64) / 2.0**64

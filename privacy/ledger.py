@@ -12,14 +12,14 @@ import math
 import sqlite3
 from pathlib import Path
 
-from privacy.accounting import Event, epsilon_of, shown
-from privacy.plan import BudgetExceeded, Release
+from privacy.accounting import Event, shown
+from privacy.plan import BudgetExceeded, Plan, Release
 
 _GENESIS = "0" * 64
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS charge(seq INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, body TEXT NOT NULL,
                                   prev TEXT NOT NULL, hash TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS reply(key TEXT PRIMARY KEY REFERENCES charge(key), bytes BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS reply(key TEXT PRIMARY KEY, bytes BLOB NOT NULL);
 """
 
 
@@ -71,30 +71,33 @@ class Ledger:
             ValueError: where the key was charged for another release.
         """
         body = json.dumps(release.to_dict(), sort_keys=True)
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        self._db.execute("BEGIN IMMEDIATE")  # one writer at a time
+        with self._db:  # commits, or rolls back where anything fails
             known = self._db.execute("SELECT body FROM charge WHERE key = ?", (key,)).fetchone()
             if known is None:
                 self._append(key, body, release)
             elif known[0] != body:
                 raise ValueError("this key was charged for another release")
-            self._db.execute("COMMIT")
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
         return known is None
 
     def _append(self, key: str, body: str, release: Release) -> None:
-        spent = self.events()
-        after = epsilon_of([*spent, release.event], self.delta)
-        if after > self.epsilon * (1 + 1e-9):
+        before = tuple(self.releases())
+        spent, after = self._spent(before), self._spent((*before, release))
+        if after > self.epsilon:
             raise BudgetExceeded(
                 f"{release.name} would pass this holder's ceiling (delta={self.delta:g}): "
-                f"spent {shown(epsilon_of(spent, self.delta))}, after it {shown(after)}, ceiling {self.epsilon:g}"
+                f"spent {shown(spent)}, after it {shown(after)}, ceiling {self.epsilon:g}"
             )
         seq, prev = self.head()
         row = (seq + 1, key, body, prev, _hash(prev, key, body))
         self._db.execute("INSERT INTO charge VALUES (?, ?, ?, ?, ?)", row)
+
+    def _spent(self, releases: tuple[Release, ...]) -> float:
+        return Plan(releases, self.epsilon, self.delta).spent()
+
+    def spent(self) -> float:
+        """Epsilon of everything charged so far, at the ledger's delta, the discrete noise's slack included."""
+        return self._spent(tuple(self.releases()))
 
     def events(self) -> list[Event]:
         """Everything charged so far, as the accountant sees it."""

@@ -12,7 +12,7 @@ from scipy.special import ndtr
 from privacy.noise import SAMPLER_ERROR, Csprng, discrete_gaussian
 
 GRID = 2**20
-TAIL = 12.0
+TAIL = 10.0
 
 Floats = NDArray[np.float64]
 

@@ -32,7 +32,7 @@ class Csprng:
         return np.frombuffer(self._stream.update(bytes(8 * count)), dtype=np.uint64)
 
     def uniform(self, count: int) -> NDArray[np.float64]:
-        """`count` uniform numbers in the open interval (0, 1), 53 bits each."""
+        """`count` uniform numbers in (0, 1], 53 bits each."""
         return ((self.words(count) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
 
     def below(self, count: int, bound: int) -> NDArray[np.int64]:
@@ -48,7 +48,7 @@ def discrete_gaussian(rng: Csprng, stddev: float, count: int) -> NDArray[np.int6
     """`count` draws from the discrete Gaussian, P(x) proportional to exp(-x^2 / (2 stddev^2)) on the integers.
 
     Rejection from a discrete Laplace. Coins fall exactly with the double-precision probability given, so a draw's
-    probability is right up to the rounding of `exp`: a relative error below `SAMPLER_ERROR` within 12 `stddev`.
+    probability is right up to the rounding of `exp`: a relative error below `SAMPLER_ERROR` within 10 `stddev`.
 
     Source: Canonne, Kamath & Steinke (2020), arXiv:2004.00010, Algorithms 2 and 3.
 

@@ -78,7 +78,7 @@ class Plan:
         ratio, tail = sum(n * r for n, r, _ in slacks), sum(n * t for n, _, t in slacks)
         if math.isinf(self.epsilon):
             return 0.0, 0.0
-        return 2 * ratio, self.delta * math.expm1(ratio) + tail * (1.0 + math.exp(min(self.epsilon, 700.0)))
+        return 2 * ratio, self.delta * math.expm1(min(ratio, 700.0)) + tail * (1.0 + math.exp(min(self.epsilon, 700.0)))
 
     def spent(self, names: Sequence[str] | None = None) -> float:
         """Epsilon of the named releases (all by default) on a person whom every one of them touches.
@@ -121,12 +121,16 @@ def price(lines: Sequence[Release], epsilon: float, delta: float) -> Plan:
             replace(r, noise_multiplier=scale * r.probability * math.sqrt(r.count * total / r.share)) for r in lines
         )
 
-    reserve = 1 - 1e-6  # the discrete noise's slack is far below this; `check` holds the exact sum to the budget
-    usable_epsilon, usable_delta = epsilon * reserve, delta * reserve
-    if all(r.probability == 1.0 for r in lines):
-        scale = 1.0 / gaussian_mu(usable_epsilon, usable_delta)
-    else:
-        scale = smallest_scale(lambda s: [r.event for r in at(s)], usable_epsilon, usable_delta)
-    plan = Plan(at(scale), epsilon, delta)
+    def within(of_epsilon: float, of_delta: float) -> Plan:
+        if all(r.probability == 1.0 for r in lines):
+            scale = 1.0 / gaussian_mu(epsilon - of_epsilon, delta - of_delta)
+        else:
+            scale = smallest_scale(lambda s: [r.event for r in at(s)], epsilon - of_epsilon, delta - of_delta)
+        return Plan(at(scale), epsilon, delta)
+
+    of_epsilon, of_delta = within(0.0, 0.0).slack  # slack falls as noise grows, so this one is enough
+    if of_epsilon >= epsilon or of_delta >= delta:
+        raise BudgetExceeded(f"epsilon={epsilon:g}, delta={delta:g} is below the discrete noise's own slack")
+    plan = within(of_epsilon + 1e-12 * epsilon, of_delta + 1e-12 * delta)
     plan.check()
     return plan

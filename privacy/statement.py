@@ -33,6 +33,14 @@ def statement(plan: Plan, persons: int) -> dict[str, Any]:
         ("partners", "the published model; tokens, order and training labels of the cohort (not covered)", total),
         ("lender", "the published model; sub-scores and reason families of each person (not covered)", total),
         ("outsiders", "the published model", total),
+        (
+            "coordinator + a partner",
+            "what each sees; that partner's rows and the training labels (not covered)",
+            total,
+        ),
+        ("coordinator + lender", "what each sees; sub-scores and reason families (not covered)", total),
+        ("lender + a partner", "what each sees; that partner's rows of the lender's persons (not covered)", total),
+        ("two partners", "what each sees; their own rows of common persons (not covered)", total),
     ]
     holders = sorted({r.holder for r in plan.releases})
     return {

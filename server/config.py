@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.blocks import ENGINES
+from model.descent import check_rounds
 from model.federation import ON_FAILURE, check_delta, check_epsilon
 from model.inputs import InputError, whole
 
@@ -45,7 +46,7 @@ class RunConfig:
             epsilon=None if epsilon == "" else check_epsilon(_WHERE, "epsilon", epsilon),
             delta=None if delta == "" else check_delta(_WHERE, "delta", delta),
             seed=whole(_WHERE, "seed", config.get("seed", 0)),
-            rounds=whole(_WHERE, "rounds", config.get("rounds", 0)),
+            rounds=check_rounds(_WHERE, "rounds", config.get("rounds", 0)),
             on_failure=str(config.get("on-failure", "")),
             timeout=_seconds(config, "timeout", 3600.0),
             wait=_seconds(config, "wait", 60.0),

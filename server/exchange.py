@@ -15,12 +15,9 @@ from flwr.common.serde import message_to_proto
 from flwr.serverapp import Grid
 
 from model import wire
+from server.failures import RunFailed
 
 _log = logging.getLogger("fedscore.server")
-
-
-class RunFailed(RuntimeError):
-    """A run that cannot go on; its text is for people and holds nothing that a node said but a generic code."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from model.bundle import Bundle
 from model.limits.table import FusionTable
 from privacy.statement import statement
 from server.config import RunConfig
-from server.exchange import Answer, Exchange, Post, RunFailed
+from server.exchange import Answer, Exchange, Post
+from server.failures import RunFailed
 from server.planning import RunPlan, layout_of, make_plan
 from server.roster import Roster, discover
 from server.strategy import BlockStrategy

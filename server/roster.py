@@ -14,7 +14,8 @@ from model.contract import Contract
 from model.encoding import Encoding
 from model.federation import LENDER
 from model.wire import DESCRIBE
-from server.exchange import Exchange, Post, RunFailed
+from server.exchange import Exchange, Post
+from server.failures import RunFailed
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
 from model.wire import LAST, MEAN, TRAIN, key
-from server.exchange import Answer, Exchange, Post, RunFailed
+from server.exchange import Answer, Exchange, Post
+from server.failures import RunFailed
 from server.planning import RunPlan, order_of
 from server.roster import Member, Roster
 

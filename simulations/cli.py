@@ -17,6 +17,7 @@ from clients.cli import contract
 from model.inputs import InputError
 from server.cli import decide
 from simulations.bench_cli import bench
+from simulations.settings import Settings
 
 app = typer.Typer(
     name="fedscore",
@@ -52,8 +53,6 @@ def demo(
 
     Example: fedscore demo --out demo
     """
-    from simulations.settings import Settings
-
     _simulate(Settings(None, out, epsilon=epsilon, backend=backend, force=force), quiet)
 
 
@@ -77,8 +76,6 @@ def simulate(
 
     Example: fedscore simulate federation.toml --epsilon 1 --out out
     """
-    from simulations.settings import Settings
-
     settings = Settings(
         federation=federation,
         out=out,
@@ -127,12 +124,9 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-def _simulate(settings: object, quiet: bool) -> None:
-    from simulations.run import simulate as run
-    from simulations.settings import Settings
+def _simulate(settings: Settings, quiet: bool) -> None:
+    from simulations.run import simulate as run  # late: it loads flwr
 
-    if not isinstance(settings, Settings):
-        raise TypeError("settings")
     with _telling(quiet) as say:
         result = run(settings, say)
     console = Console(stderr=True)
@@ -182,18 +176,13 @@ def main() -> None:
     from model.limits.policy import NotInForce
     from privacy.ledger import LedgerCorrupt
     from privacy.plan import BudgetExceeded
+    from server.failures import RunFailed
 
     try:
         app()
     except (InputError, BudgetExceeded, NotInForce) as error:
         _end(str(error), 2)
-    except LedgerCorrupt as error:
-        _end(str(error), 1)
-    except RuntimeError as error:
-        from server.exchange import RunFailed
-
-        if not isinstance(error, RunFailed):
-            raise
+    except (LedgerCorrupt, RunFailed) as error:
         _end(str(error), 1)
     except KeyboardInterrupt:
         _end("interrupted: nothing was written", 130)

@@ -92,9 +92,8 @@ def _spent(node: Node, run: Mapping[str, Any], statement: Mapping[str, Any]) -> 
             if book is None:
                 by_holder[name] = "inf"
                 continue
-            charged = book.events()
-            by_holder[name] = shown(epsilon_of(charged, node.delta))
-            events += charged
+            by_holder[name] = shown(book.spent())
+            events += book.events()
     infinite = "inf" in by_holder.values()
     slack = statement["discrete_noise_slack"]
     epsilon = math.inf if infinite else epsilon_of(events, node.delta - slack["delta"]) + slack["epsilon"]

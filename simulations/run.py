@@ -16,7 +16,7 @@ from flwr.app import Context, RecordDict
 
 from clients.config import Node
 from model.inputs import InputError
-from server.exchange import RunFailed
+from server.failures import RunFailed
 from simulations import preflight
 from simulations.loopback import LoopbackGrid
 from simulations.report import write_report

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.blocks import ENGINES
+from model.descent import check_rounds
 from model.federation import ON_FAILURE, check_delta, check_epsilon
 from model.inputs import InputError, whole
 
@@ -45,7 +46,7 @@ class Settings:
         if self.delta is not None:
             check_delta(_WHERE, "--delta", self.delta)
         whole(_WHERE, "--seed", self.seed)
-        whole(_WHERE, "--rounds", self.rounds)
+        check_rounds(_WHERE, "--rounds", self.rounds)
         for name, value, allowed in (
             ("--engine", self.engine, ENGINES),
             ("--backend", self.backend, BACKENDS),

@@ -16,7 +16,6 @@ from clients.app import app
 from model.wire import COHORT, DESCRIBE, ERRORS, FUSE, SUBSCORES, TRAIN
 from privacy.ledger import Ledger
 from server.config import RunConfig
-from server.exchange import Post
 from server.phases import Programme
 from simulations.loopback import FIRST_NODE, LoopbackGrid
 
@@ -43,7 +42,7 @@ class Recorded:
         data = json.loads(str(record["json"]))
         change(data, content)
         record["json"] = json.dumps(data)
-        return list(self.grid.send_and_receive([Message(content, dst_node_id=node, message_type=kind)]))[0]
+        return next(iter(self.grid.send_and_receive([Message(content, dst_node_id=node, message_type=kind)])))
 
     def charges(self, name: str) -> int:
         """Number of lines in a holder's ledger."""

@@ -131,7 +131,9 @@ def test_a_nested_column_is_refused_by_name(load: Load, values: pl.Series, featu
 
 def test_ids_are_joined_as_text_whatever_their_type(write_federation: Any, party: Any) -> None:
     labels = pl.DataFrame({"id": ["1", "2", "007"], "label": [0, 1, 0], "hkey": ["a", "b", "a"]})
-    files = write_federation(labels, party("pay", pl.DataFrame({"id": [1.0, 2.0], "x": [0, 1]}), [{"name": "x", **FLAG}]))
+    files = write_federation(
+        labels, party("pay", pl.DataFrame({"id": [1.0, 2.0], "x": [0, 1]}), [{"name": "x", **FLAG}])
+    )
     files.toml('split = "split"', "").toml('domain = "payments"', 'only = { hkey = ["a"] }\ndomain = "payments"')
     federation = load_federation(files.federation)
     assert load_table(federation, federation.holder("pay")).ids.to_list() == ["1"]

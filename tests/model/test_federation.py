@@ -226,7 +226,6 @@ def test_an_epsilon_or_delta_without_meaning_is_refused(value: object) -> None:
 # --- found only at the end of a run, when the budget is spent
 
 
-@pytest.mark.xfail(strict=True, reason="_DOMAIN allows what the fusion table's Name refuses after training")
 @pytest.mark.parametrize("domain", ["tax_", "tax__business"])
 def test_a_domain_that_the_fusion_table_cannot_name_is_refused(folder: Path, domain: str) -> None:
     (folder / "tax.toml").write_text(CONTRACT.format(domain=domain))
@@ -235,7 +234,6 @@ def test_a_domain_that_the_fusion_table_cannot_name_is_refused(folder: Path, dom
         loaded(folder, HEAD + LENDER + partner)
 
 
-@pytest.mark.xfail(strict=True, reason="the lender's contract may name any domain, also one of a partner's")
 @pytest.mark.parametrize("domain", ["payments", "Lender KYC"])
 def test_the_lenders_own_domain_is_a_name_of_its_own(folder: Path, domain: str) -> None:
     (folder / "lender_kyc.toml").write_text(CONTRACT.format(domain=domain))
@@ -243,7 +241,6 @@ def test_the_lenders_own_domain_is_a_name_of_its_own(folder: Path, domain: str) 
         loaded(folder, HEAD + LENDER + 'contract = "lender_kyc.toml"\n' + PAY)
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="a TOML date-time passes as a date, then cannot be compared")
 def test_a_cut_at_a_time_of_day_is_refused(folder: Path) -> None:
     with pytest.raises(InputError, match="test-before"):
         loaded(folder, HEAD + CUT + "test-before = 2004-10-01T00:00:00\n" + LENDER + PAY)

@@ -167,7 +167,6 @@ def test_each_pattern_ranks_and_calibrates_like_a_logistic_regression(known: tup
     assert sigmoid(z).mean() == pytest.approx(labels.mean(), rel=0.02)
 
 
-@pytest.mark.xfail(strict=True, reason="calibration sees rows bounded to norm 1, the table adds up unbounded ones")
 def test_far_apart_sub_scores_are_calibrated_too() -> None:
     scores, labels = population(DOMAINS, None, 20_000, [0.8, 0.6, 0.5], spread=2.0)
     everybody = scores.pattern == 7

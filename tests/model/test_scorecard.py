@@ -166,7 +166,6 @@ def test_past_the_stable_rate_a_fit_never_settles() -> None:
     assert unsettled(0.5, faster=1.25) > 0.1
 
 
-@pytest.mark.xfail(strict=True, reason="the bound is for quadratics: heavy-ball cycles on the log-loss from .3 bad on")
 @pytest.mark.parametrize("defaulted", [0.3, 0.5])
 def test_a_fit_settles_for_any_labels(defaulted: float) -> None:
     assert unsettled(defaulted) < 1e-5

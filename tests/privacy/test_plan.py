@@ -85,7 +85,6 @@ def test_a_usual_programme_can_be_priced(epsilon: float, delta: float) -> None:
     assert 0.999 * epsilon < plan.spent() <= epsilon * (1 + 1e-9)
 
 
-@pytest.mark.xfail(strict=True, reason="price reserves a fixed 1e-6 of epsilon, the slack grows with all coordinates")
 @pytest.mark.parametrize(
     ("partners", "size", "epsilon"), [(3, 200, 0.01), (10, 900, 0.1), (10, 900, 0.3), (10, 5000, 1.0)]
 )

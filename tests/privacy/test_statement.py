@@ -36,9 +36,12 @@ def test_it_names_unit_relation_and_delta(plan: Plan) -> None:
     assert min(plan.slack) > 0
 
 
+PAIRS = ["coordinator + a partner", "coordinator + lender", "lender + a partner", "two partners"]
+
+
 def test_every_observer_has_what_it_sees_and_the_whole_epsilon(plan: Plan) -> None:
     rows = statement(plan, 100)["observers"]
-    assert [r["observer"] for r in rows] == ["coordinator", "partners", "lender", "outsiders"]
+    assert [r["observer"] for r in rows] == ["coordinator", "partners", "lender", "outsiders", *PAIRS]
     assert {r["epsilon"] for r in rows} == {"1.000"}
     sees = {r["observer"]: r["sees"] for r in rows}
     assert all("not covered" in sees[who] for who in ("partners", "lender"))

@@ -11,7 +11,8 @@ from flwr.common.serde import message_to_proto
 
 from clients.app import app
 from model.wire import DESCRIBE, ERRORS
-from server.exchange import Answer, Exchange, Post, RunFailed
+from server.exchange import Answer, Exchange, Post
+from server.failures import RunFailed
 from simulations.loopback import LoopbackGrid
 
 MARK = "SECRET-4711"

@@ -11,7 +11,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from model import blocks
 from model.wire import LAST, key
-from server.exchange import RunFailed
+from server.failures import RunFailed
 from server.strategy import BlockStrategy
 
 NAMES = ("lender", "pay-1", "shop-1", "shop-2", "tax-1")
@@ -27,7 +27,9 @@ def strategy(stage: Any, small: Path) -> BlockStrategy:
 
 def _start(strategy: BlockStrategy) -> ArrayRecord:
     rng = np.random.default_rng(0)
-    arrays = {key(m.domain, LAST): Array(blocks.start("scorecard", m.encoding, rng)) for m in strategy.roster.training()}
+    arrays = {
+        key(m.domain, LAST): Array(blocks.start("scorecard", m.encoding, rng)) for m in strategy.roster.training()
+    }
     return ArrayRecord(arrays)
 
 

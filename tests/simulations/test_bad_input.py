@@ -122,15 +122,23 @@ SETTINGS = [
     ("no-lender", lambda f: f.toml("[lender]", "[[partner]]"), ["federation.toml"]),
     ("no-contract", lambda f: f.toml(PAY, 'data = "payments.parquet"'), ["partner #1.contract", "contract draft"]),
     ("contract-file", lambda f: (f.folder / "payments.contract.toml").unlink(), ["payments.contract.toml"]),
-    ("contract-domain", lambda f: f.toml("payments.contract", "ecommerce.contract"), ["ecommerce.contract.toml: domain"]),
+    (
+        "contract-domain",
+        lambda f: f.toml("payments.contract", "ecommerce.contract"),
+        ["ecommerce.contract.toml: domain"],
+    ),
     ("two-files", lambda f: f.toml('"payments.parquet"', '["a.csv", "b.csv"]'), ["partner #1.data must be one file"]),
     ("data-number", lambda f: f.toml('"payments.parquet"', "3"), ["partner #1.data must be a file name"]),
     ("both-splits", lambda f: f.toml(SPLIT, SPLIT + "\n" + CUT.format("date")), ["federation.split must not be given"]),
     ("on-failure", lambda f: f.toml('name = "sample"', 'name = "s"\non-failure = "stopp"'), ["on-failure", "stopp"]),
     ("lender-domain", lambda f: f.toml('domain = "payments"', 'domain = "lender_kyc"'), ["domain"]),
-    ("leak", lambda f: f.text("lender_kyc.contract.toml", KYC, f'{FLAG % "label"}\n{KYC}'), ["lender_kyc", "label"]),
-    ("id-feature", lambda f: f.text("payments.contract.toml", TENURE, f'{FLAG[12:] % "id"}'), ["payments", "id"]),
-    ("own-outcome", lambda f: f.text("payments.contract.toml", "version = 1", 'version = 1\noutcome = "no"'), ["no is"]),
+    ("leak", lambda f: f.text("lender_kyc.contract.toml", KYC, f"{FLAG % 'label'}\n{KYC}"), ["lender_kyc", "label"]),
+    ("id-feature", lambda f: f.text("payments.contract.toml", TENURE, f"{FLAG[12:] % 'id'}"), ["payments", "id"]),
+    (
+        "own-outcome",
+        lambda f: f.text("payments.contract.toml", "version = 1", 'version = 1\noutcome = "no"'),
+        ["no is"],
+    ),
 ]
 
 CONTRACT = [
@@ -274,3 +282,12 @@ def test_a_refused_run_makes_no_parents_of_the_output_folder(run_cli: Any, files
     files.raw("payments.parquet", b"")
     assert run_cli("simulate", files.federation, "--out", tmp_path / "a" / "b" / "out").code == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["sample"]
+
+
+def test_too_many_persons_for_delta_and_unknown_ids_are_said_once(run_cli: Any, files: Any, tmp_path: Path) -> None:
+    files.table("payments.parquet", lambda t: t.with_columns(id=_first("id", "stranger")))
+    ended = run_cli("simulate", files.federation, "--delta", "1e-3", "--out", tmp_path / "out")
+    assert ended.code == 0
+    told = " ".join(ended.err.split())
+    assert told.count("1 of 1302 ids are not in the cohort and are ignored") == 1
+    assert told.count("persons x delta = 1019 x 0.001 = 1.02 is above 0.1: choose a smaller delta") == 1
