@@ -126,7 +126,7 @@ class Timing:
 
 
 def speed(data: DataSet, rows: Sequence[int] = ()) -> list[Timing]:
-    """Wall seconds and peak memory of whole runs, on all rows or on the first `rows` training rows of each size."""
+    """Wall seconds and peak memory of whole runs, on all rows or cut to these numbers of training rows."""
     if not rows:
         return [_timed(data, data.data, data.name)]
     timings = []
@@ -159,14 +159,17 @@ def child(federation: str, data: str) -> None:
 
 
 def _shorten(data: DataSet, folder: Path, rows: int) -> None:
-    """Copies the set with only its first `rows` training rows."""
+    """Copies the set with only its first `rows` training rows, and the same share of the held-out ones."""
     for path in data.data.glob("*.parquet"):
         shutil.copy(path, folder)
-    labels = pl.read_parquet(data.data / "labels.parquet").with_row_index("_row")
-    kept = labels.filter(pl.col("split") == "train").head(rows)["_row"]
-    dropped = (pl.col("split") == "train") & ~pl.col("_row").is_in(kept.implode())
-    short = labels.with_columns(split=pl.when(dropped).then(pl.lit("drop")).otherwise(pl.col("split")))
-    short.drop("_row").write_parquet(folder / "labels.parquet")
+    labels = pl.read_parquet(data.data / "labels.parquet")
+    train = pl.col("split") == "train"
+    share = rows / labels.filter(train).height
+    place = pl.int_range(pl.len()).over("split")
+    kept = pl.col("split").ne("drop") & (place < pl.len().over("split") * share)
+    labels.with_columns(split=pl.when(kept).then("split").otherwise(pl.lit("drop"))).write_parquet(
+        folder / "labels.parquet"
+    )
 
 
 def network_steps(batch: int = 1024, columns: int = 100, repeats: int = 30) -> dict[str, float]:

@@ -1,8 +1,10 @@
 """What leaves a node: the allow-listed keys and generic codes, whatever happens inside; and what fusing may cost."""
 
+import contextlib
 import copy
 import json
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,18 @@ class Recorded:
             return len(book.releases())
         finally:
             book.close()
+
+    @contextlib.contextmanager
+    def unfused(self) -> Iterator[None]:
+        """As if the lender's answer had never been stored: what it is asked now, it has to draw."""
+        with contextlib.closing(sqlite3.connect(self.state / "lender" / "ledger.db")) as book:
+            kept = book.execute("SELECT key, bytes FROM reply WHERE key LIKE '%|fusion'").fetchall()
+            book.execute("DELETE FROM reply WHERE key LIKE '%|fusion'")
+            book.commit()
+            yield
+            book.execute("DELETE FROM reply WHERE key LIKE '%|fusion'")
+            book.executemany("INSERT INTO reply VALUES (?, ?)", kept)
+            book.commit()
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +223,8 @@ def test_a_fusion_order_that_understates_its_price_is_refused(
             line.update(name=f"{part}/{field}/{name}", noise_multiplier=1e4)
         data["releases"][part][field] = value
 
-    reply = run.again(FUSE, understate)
+    with run.unfused():
+        reply = run.again(FUSE, understate)
     assert _config(reply).get("error") in ("input", "budget")
 
 
@@ -220,7 +235,8 @@ def test_a_fusion_beyond_the_lenders_ceiling_is_refused(run: Recorded) -> None:
             line.update(name=line["name"] + "/2", noise_multiplier=1.0)
 
     before = run.charges("lender")
-    assert dict(_config(run.again(FUSE, renamed))) == {"error": "budget"}
+    with run.unfused():
+        assert dict(_config(run.again(FUSE, renamed))) == {"error": "budget"}
     assert run.charges("lender") == before
 
 

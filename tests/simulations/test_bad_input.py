@@ -132,8 +132,12 @@ SETTINGS = [
     ("both-splits", lambda f: f.toml(SPLIT, SPLIT + "\n" + CUT.format("date")), ["federation.split must not be given"]),
     ("on-failure", lambda f: f.toml('name = "sample"', 'name = "s"\non-failure = "stopp"'), ["on-failure", "stopp"]),
     ("lender-domain", lambda f: f.toml('domain = "payments"', 'domain = "lender_kyc"'), ["domain"]),
-    ("leak", lambda f: f.text("lender_kyc.contract.toml", KYC, f"{FLAG % 'label'}\n{KYC}"), ["lender_kyc", "label"]),
-    ("id-feature", lambda f: f.text("payments.contract.toml", TENURE, f"{FLAG[12:] % 'id'}"), ["payments", "id"]),
+    ("leak", lambda f: f.text("lender_kyc.contract.toml", KYC, f"{FLAG % 'label'}\n{KYC}"), ["lender", "label"]),
+    (
+        "id-feature",
+        lambda f: f.text("payments.contract.toml", TENURE, f"{FLAG[12:] % 'id'}"),
+        ["pay-1.contract: feature.id"],
+    ),
     (
         "own-outcome",
         lambda f: f.text("payments.contract.toml", "version = 1", 'version = 1\noutcome = "no"'),

@@ -73,6 +73,7 @@ def test_every_release_is_listed_with_its_mechanism_and_its_price(private_run: A
     assert epsilon_of(events, private_run.report["delta"]) == pytest.approx(private_run.report["epsilon"], rel=1e-3)
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("epsilon", [0.1, 1.0, 8.0])
 def test_what_the_ledgers_hold_is_just_below_what_was_asked(small: Path, tmp_path: Path, epsilon: float) -> None:
     report = simulate(Settings(small, tmp_path / "out", epsilon=epsilon)).report
@@ -164,6 +165,7 @@ def test_the_published_model_gives_the_same_z_as_the_scores(exact_run: Any) -> N
         assert table.z_e6(related, related, logits) == row["z_e6"]
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_same_seed_gives_other_noise(small: Path, private_run: Any, tmp_path: Path) -> None:
     again = simulate(Settings(small, tmp_path / "out"))
     one, two = (pl.read_parquet(r.out / "scores.parquet") for r in (private_run, again))
@@ -218,6 +220,7 @@ def test_from_one_to_ten_partners_take_part(write_federation: Any, persons: Any,
     assert result.report["auc"] > 0.7
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("features", [2, 500])
 def test_a_domain_has_from_two_to_five_hundred_features(
     write_federation: Any, persons: Any, party: Any, features: int
@@ -252,6 +255,7 @@ def test_the_order_of_rows_and_files_makes_no_difference(files: Any, exact_run: 
     np.testing.assert_allclose(again["z"], before["z"], atol=1e-5)
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_rounds_divide_the_steps_and_leave_the_price(small: Path, tmp_path: Path, rounds: int) -> None:
     report = simulate(Settings(small, tmp_path / "out", rounds=rounds)).report
@@ -259,6 +263,7 @@ def test_rounds_divide_the_steps_and_leave_the_price(small: Path, tmp_path: Path
     assert 0.99 < report["epsilon"] <= 1.0
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_milder_budget_from_the_settings_beats_the_file(files: Any, tmp_path: Path) -> None:
     files.toml("epsilon = 1.0", "epsilon = 3.0")
     assert _run(files, epsilon=2.0, delta=1e-6).report["epsilon"] == pytest.approx(2.0, rel=0.01)
