@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from model.inputs import InputError
+from model.inputs import InputError, write_text
 
 contract = typer.Typer(no_args_is_help=True, help="Contracts: what a domain's columns mean.")
 
@@ -31,7 +31,5 @@ def contract_draft(
     if out is None:
         typer.echo(text, nl=False)
         return
-    part = out.with_name(f".{out.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(out)
+    write_text(out, text)
     typer.echo(f"{out}: {text.count('FILL IN') - 1} places to fill in, marked FILL IN")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from clients.config import Node
 from clients.tables import Cohort, Table, load_cohort, load_table
 from model.federation import LENDER
+from model.inputs import InputError
 from model.wire import TRAIN_ROWS, pack, unpack
 from privacy.alignment import positions, tokens
 from privacy.envelope import new_key, public_key, seal, unseal
@@ -52,6 +53,9 @@ def hand_out(node: Node, receivers: Mapping[str, bytes]) -> tuple[dict[str, byte
     A receiver learns the order, the tokens, the groups, and the labels of the training persons only.
     """
     cohort = cohort_of(node)
+    strangers = sorted(set(receivers) - {p.name for p in node.federation.partners})
+    if strangers:
+        raise InputError("order", "keys", "name a receiver that is no partner", strangers[0])
     key = new_key()
     own = np.where(cohort.group == TRAIN_ROWS, cohort.labels, -1).astype(np.int8)
     packet = pack(
@@ -70,7 +74,10 @@ def accept(node: Node, name: str, sealed: bytes) -> None:
 
 def aligned(node: Node, name: str) -> Aligned:
     """The alignment that `hand_out` or `accept` kept."""
-    with np.load(node.folder(name) / "cohort.npz") as kept:
+    path = node.folder(name) / "cohort.npz"
+    if not path.is_file():
+        raise InputError("order", "cohort", "was never handed to this holder", name)
+    with np.load(path) as kept:
         return Aligned(kept["rows"], kept["labels"], kept["group"])
 
 
@@ -98,7 +105,9 @@ class _Key:
 
     def __init__(self, node: Node, name: str, stamps: tuple[object, ...]) -> None:
         self.node, self.name = node, name
-        self.identity = (node.federation.path, _stamps((node.federation.path,)), name, node.seed, stamps)
+        contract = node.federation.holder(name).contract
+        file = node.federation.path
+        self.identity = (file, _stamps((file,)), name, contract and contract.sha256, node.seed, stamps)
 
     def __hash__(self) -> int:
         return hash(self.identity)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -64,5 +65,4 @@ def _feature(name: str, dtype: pl.DataType) -> str:
         body = _NUMERIC
     else:
         body = _CATEGORICAL
-    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
-    return f'[[feature]]\nname = "{quoted}"\n{body}{_TAIL}'
+    return f"[[feature]]\nname = {json.dumps(name, ensure_ascii=False)}\n{body}{_TAIL}"  # JSON's quoting is TOML's

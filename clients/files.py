@@ -24,10 +24,14 @@ def read_columns(path: Path, id_column: str, wanted: Iterable[str]) -> pl.DataFr
     if id_column not in names:
         raise InputError(path, id_column, "is not a column of this file", remedy="columns: " + ", ".join(names[:12]))
     columns = [id_column, *(c for c in dict.fromkeys(wanted) if c in names and c != id_column)]
+    for name in columns:
+        if frame.collect_schema()[name].is_nested():
+            raise InputError(path, name, "holds lists or structures", remedy="give one plain value a row")
     try:
         table = frame.select(columns).collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(path, "", f"cannot be read ({_first_line(error)})", remedy="write the file again") from None
+    except (pl.exceptions.PolarsError, OSError) as error:  # its text may quote a person's value
+        rule = f"cannot be read ({type(error).__name__})"
+        raise InputError(path, "", rule, remedy="write the file again") from None
     if table.height == 0:
         raise InputError(path, "", "has no rows", remedy="give at least one person")
     table = table.with_columns(text(pl.col(id_column)))
@@ -57,12 +61,8 @@ def scan(path: Path) -> pl.LazyFrame:
         frame.collect_schema()
         return frame
     except pl.exceptions.PolarsError as error:
-        rule = f"is neither Parquet nor CSV ({_first_line(error)})"
+        rule = f"is neither Parquet nor CSV ({type(error).__name__})"
         raise InputError(path, "", rule, remedy="export it as one of them") from None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
 
 
 def _check_ids(path: Path, ids: pl.Series, name: str) -> None:

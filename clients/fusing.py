@@ -79,10 +79,10 @@ def _check(order: FuseOrder, layout: fusion.Layout) -> None:
 
 def _fit(node: Node, order: FuseOrder, scores: Subscores, labels: NDArray[np.int8], book: Ledger | None) -> Fit:
     """Charges every line, then fits, then keeps the result: a retry gets this one."""
-    if book:
-        for release in order.releases.values():
-            book.charge(f"{node.programme}|{release.name}", release)
     adders = {name: releasing(release, noiseless(node)) for name, release in order.releases.items()}
+    if book:
+        for part, release in order.releases.items():
+            book.charge(f"{node.programme}|fusion|{part}", release)
     fit = fusion.fit(scores, labels.astype(np.float64), adders, dict(order.schedules))
     if book:
         book.store(f"{node.programme}|fusion", fit.to_json())

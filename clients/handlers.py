@@ -20,7 +20,7 @@ from model import wire
 from model.contract import Contract
 from model.descent import Schedule
 from model.federation import LENDER
-from model.inputs import InputError
+from model.inputs import InputError, whole
 from privacy.envelope import SealBroken, seal
 from privacy.ledger import LedgerCorrupt
 from privacy.plan import BudgetExceeded, Release
@@ -111,18 +111,19 @@ def _train(node: Node, config: Config, content: RecordDict) -> Records:
         accept(node, name, _bytes(record[wire.SEALED]))
     order = Order(
         Release.from_dict(config["release"]),
-        Schedule(**config["schedule"]),
+        _schedule(config["schedule"]),
         config["engine"],
-        config["round"],
-        config["rounds"],
-        config["persons"],
-        config["holders"],
+        *(whole("order", name, config[name]) for name in ("round", "rounds", "persons", "holders")),
     )
     block = config["block"]
     weights = content.array_records[wire.ARRAYS][wire.key(block, wire.LAST)].numpy()
     trained = train(node, name, order, weights)
     arrays = ArrayRecord({wire.key(block, parameter): Array(value) for parameter, value in trained.items()})
     return {wire.ARRAYS: arrays, **_reply({"holder": name})}
+
+
+def _schedule(line: Config) -> Schedule:
+    return Schedule(whole("order", "steps", line["steps"]), float(line["rate"]), float(line["burn_in"]))
 
 
 def _subscores(node: Node, config: Config, content: RecordDict) -> Records:
@@ -141,16 +142,23 @@ def _fuse(node: Node, config: Config, content: RecordDict) -> Records:
     node.holder(LENDER)
     record = content.config_records[wire.CONFIG]
     blocks: dict[str, list[Evidence]] = {}
+    unopened = []
     for partner in config["partners"]:
         names = _families(config["contracts"][partner["domain"]])
         sealed = _bytes(record[f"{wire.SEALED}-{partner['name']}"])
-        evidence = open_evidence(node, partner["name"], sealed, names)
+        try:
+            evidence = open_evidence(node, partner["name"], sealed, names)
+        except SealBroken:
+            unopened.append(partner["name"])
+            continue
         blocks.setdefault(partner["domain"], []).append(evidence)
+    if unopened:  # nothing was charged yet: the coordinator asks again without them
+        return _reply({"unopened": unopened})
     own = config["block"]
     if own is not None:
         blocks[own] = [_evidence(node, LENDER, config, content)]
     releases = {name: Release.from_dict(line) for name, line in config["releases"].items()}
-    schedules = {name: Schedule(**line) for name, line in config["schedules"].items()}
+    schedules = {name: _schedule(line) for name, line in config["schedules"].items()}
     fit = fuse(node, FuseOrder(releases, schedules), blocks, own)
     return _reply({"table": fit.table.to_dict(), "centres": fit.centres})
 

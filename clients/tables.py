@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,8 +59,9 @@ def load_cohort(federation: Federation, seed: int) -> Cohort:
     if not (group == TRAIN_ROWS).any():
         raise InputError(where.get(column or "", federation.path), column or "split", "leaves no training rows")
     labels = _labels(where[outcome], outcome, table[outcome].gather(kept))
-    if len(np.unique(labels[group[kept] == TRAIN_ROWS])) < 2:
-        raise InputError(where[outcome], outcome, "has one class only among the training rows", int(labels[0]))
+    classes = np.unique(labels[group[kept] == TRAIN_ROWS])
+    if len(classes) < 2:
+        raise InputError(where[outcome], outcome, "has one class only among the training rows", int(classes[0]))
     return Cohort(table[federation.id].gather(kept), labels, group[kept])
 
 
@@ -77,7 +78,7 @@ def load_table(federation: Federation, holder: Holder) -> Table:
     else:
         table = read_columns(holder.data[0], federation.id, wanted)
         where = dict.fromkeys(table.columns, holder.data[0])
-        _require(holder.data[0], where, wanted)
+        _require(holder.data, where, wanted)
     table = _only(federation, holder, table)
     notes: list[str] = []
     codes = np.empty((len(names), table.height), dtype=np.uint16)
@@ -103,15 +104,16 @@ def _lender_columns(federation: Federation, wanted: Sequence[str]) -> tuple[pl.D
         if frame is not joined:
             fresh = frame.select(federation.id, *new)
             joined = joined.join(fresh, on=federation.id, how="left", maintain_order="left")
-    _require(frames[-1][0], where, [federation.outcome, *wanted])
+    _require(federation.lender.data, where, [federation.outcome, *wanted])
     return joined, where
 
 
-def _require(path: Path, where: dict[str, Path], wanted: Sequence[str]) -> None:
+def _require(paths: Sequence[Path], where: Mapping[str, Path], wanted: Sequence[str]) -> None:
     for name in wanted:
         if name not in where:
-            have = ", ".join(list(where)[:12])
-            raise InputError(path, name, "is not a column of the file", remedy=f"columns: {have}")
+            others = " or ".join(p.name for p in paths[1:])
+            rule = "is not a column of this file" + (f" or of {others}" if others else "")
+            raise InputError(paths[0], name, rule, remedy="mend the name, or add the column")
 
 
 def _groups(federation: Federation, table: pl.DataFrame, path: Path, seed: int) -> NDArray[np.int8]:
@@ -159,13 +161,13 @@ def _codes(part: FeatureBins, table: pl.DataFrame, path: Path, notes: list[str])
     column = pl.col(feature.name)
     if feature.kind == "numeric":
         is_text = table[feature.name].dtype == pl.String
-        given = table.select(text(column) if is_text else column)[feature.name]
         values = table.select(number(column, is_text))[feature.name].fill_null(float("nan")).to_numpy()
         special = np.isin(values, [float(s) for s in feature.special]) if feature.special else False
         outside = ((values < feature.low) | (values > feature.high)) & ~np.asarray(special)
-        broken = np.isnan(values) & ~given.is_null().to_numpy()
         _note(notes, path, feature.name, "outside its range (clamped)", outside)
-        _note(notes, path, feature.name, "not numbers (missing)", broken)
+        if is_text:
+            given = table.select(text(column))[feature.name].is_not_null().to_numpy()
+            _note(notes, path, feature.name, "not numbers (missing)", np.isnan(values) & given)
         return part.codes_of_numbers(values)
     plain = table.select(text(column))[feature.name]
     if feature.kind == "flag":

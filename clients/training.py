@@ -18,7 +18,7 @@ from model.blocks import CLIP_NORM, HIDDEN, network_size
 from model.descent import Release as Releasing
 from model.descent import Schedule, descend
 from model.encoding import Codes, Encoding
-from model.inputs import InputError
+from model.inputs import InputError, whole
 from model.wire import LAST, MEAN, pack, unpack
 from privacy.ledger import Ledger
 from privacy.noise import Csprng, poisson_batch
@@ -65,14 +65,21 @@ def train(node: Node, name: str, order: Order, weights: Floats) -> dict[str, Flo
         raise InputError("order", "block", "is not this holder's", name)
     if not 1 <= order.round <= order.rounds <= order.release.count or order.schedule.steps != order.release.count:
         raise InputError("order", "steps", "do not fit the plan", [order.round, order.rounds])
+    whole("order", "count", order.release.count)
+    cohort = aligned(node, name)
+    gradient = _gradient(table, table.encoding, cohort, order, weights)  # checks the order before it is paid for
+    release = releasing(order.release, noiseless(node))
     with ledger(node, name) as book:
         key = f"{node.programme}|{order.release.name}|{order.rounds}"
         reply = book.stored(f"{key}|{order.round}") if book else None
         if reply is None:
             if book:
                 book.charge(key, order.release)
-            trained = _descend(table, table.encoding, aligned(node, name), order, weights, noiseless(node))
-            reply = pack(**trained)
+            burn_in = order.schedule.burn_in if order.rounds == 1 else 0.0
+            expected = order.persons / order.holders * order.release.probability
+            part = Schedule(order.steps, order.schedule.rate, burn_in)
+            last, mean = descend(weights, gradient, release, expected, part)
+            reply = pack(**{LAST: last, MEAN: mean})
             if book:
                 book.store(f"{key}|{order.round}", reply)
     return {k: v.astype(np.float64) for k, v in unpack(reply).items()}
@@ -104,27 +111,24 @@ def releasing(release: Release, exact: bool) -> Releasing:
     return lambda total: mechanism.release(total, rng)
 
 
-def _descend(
-    table: Table, encoding: Encoding, cohort: Aligned, order: Order, weights: Floats, exact: bool
-) -> dict[str, Floats]:
+def _gradient(
+    table: Table, encoding: Encoding, cohort: Aligned, order: Order, weights: Floats
+) -> Callable[[Floats], Floats]:
+    """The block's exact gradient sum; raises `InputError` where the order does not bound or fit it."""
     places = cohort.trainable
     rows = cohort.rows[places]
     labels = (table.labels[rows] if table.labels is not None else cohort.labels[places]).astype(np.float64)
     if order.engine == "scorecard":
-        gradient = scorecard.gradient_sum(encoding, table.codes[:, rows], labels)
-        bound, size = encoding.row_norm, encoding.columns
         if order.release.probability != 1.0:
             raise InputError("order", "probability", "must be 1: this block passes over everybody")
+        gradient = scorecard.gradient_sum(encoding, table.codes[:, rows], labels)
+        bound, size = encoding.row_norm, encoding.columns
     else:
         gradient = _network_gradient(encoding, table.codes[:, rows], labels, order)
         bound, size = CLIP_NORM, network_size(encoding)
     if order.release.bound < bound or order.release.size != size or weights.shape != (size,):
         raise InputError("order", "release", "does not bound this block", [order.release.bound, order.release.size])
-    burn_in = order.schedule.burn_in if order.rounds == 1 else 0.0
-    expected = order.persons / order.holders * order.release.probability
-    part = Schedule(order.steps, order.schedule.rate, burn_in)
-    last, mean = descend(weights, gradient, releasing(order.release, exact), expected, part)
-    return {LAST: last, MEAN: mean}
+    return gradient
 
 
 def _network_gradient(encoding: Encoding, codes: Codes, labels: Floats, order: Order) -> Callable[[Floats], Floats]:

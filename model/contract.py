@@ -220,7 +220,10 @@ def _texts(path: Path, field: str, value: object) -> tuple[str, ...]:
 def _numbers(value: object) -> list[float] | None:
     if not isinstance(value, list) or any(isinstance(v, bool) or not isinstance(v, int | float) for v in value):
         return None
-    numbers = [float(v) for v in value]
+    try:
+        numbers = [float(v) for v in value]
+    except OverflowError:
+        return None
     return numbers if all(map(math.isfinite, numbers)) else None
 
 

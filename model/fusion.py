@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 CENTRE = -2.0  # log-odds about which sub-scores are bounded before their mean is known
 RANGE = 3.0  # log-odds: a person's centred sub-scores are scaled by this and bounded to norm 1
-START = 0.6  # weight of every block before data: domains overlap, so less than 1
+START = 0.7  # weight of every block before data: domains overlap, so less than 1
 CONSTANT, ABSENCE, PATTERN, SLOPE = 0.5, 0.35, 0.3, 0.2  # column scales: the row's norm is their sum of squares
 PLATT_RANGE = 4.0  # log-odds about the centre within which calibration looks
 REACH, SAMPLING = 3e-3, 2.8e-3  # as in scorecard.py, docs/learner.md

@@ -30,14 +30,30 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file; raises `InputError` where it is missing, unreadable or not TOML."""
+def read_text(path: Path) -> str:
+    """A text file; raises `InputError` where it is missing or unreadable."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(path, "", "does not exist", remedy="check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(path, "", "cannot be read as UTF-8 text", type(error).__name__, "check the file") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all; raises `InputError` where its folder does not take it."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise InputError(path, "", f"cannot be written ({error.strerror})", remedy="check the folder") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file; raises `InputError` where it is missing, unreadable or not TOML."""
+    try:
+        return tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise InputError(path, "", f"is not valid TOML ({error})", remedy="mend that line") from None
 

@@ -67,8 +67,8 @@ class Ledger:
         """Charges `release` durably under `key`; False where that key was charged before, with the same release.
 
         Raises:
-            BudgetExceeded: requested, spent and remaining, where the ceiling would be passed; nothing is charged.
-            ValueError: where the key was charged for another release.
+            BudgetExceeded: where the ceiling would be passed, with requested and spent, or where the key was charged
+                for another release; nothing is charged.
         """
         body = json.dumps(release.to_dict(), sort_keys=True)
         self._db.execute("BEGIN IMMEDIATE")  # one writer at a time
@@ -77,7 +77,7 @@ class Ledger:
             if known is None:
                 self._append(key, body, release)
             elif known[0] != body:
-                raise ValueError("this key was charged for another release")
+                raise BudgetExceeded("this key was charged for another release: each is paid for by itself")
         return known is None
 
     def _append(self, key: str, body: str, release: Release) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import typer
 
-from model.inputs import InputError
+from model.inputs import InputError, read_text, write_text
 
 
 def decide(
@@ -30,7 +29,7 @@ def decide(
     from model.limits.request import parse_request, parse_state
 
     bundle, rules = decision_bundle(model), load_policy(policy)
-    account = parse_state(_json(state.read_text(encoding="utf-8"), str(state)) if state else {}, state or "state")
+    account = parse_state(_json(read_text(state), str(state)) if state else {}, state or "state")
     if out is not None and out.exists():
         raise InputError(out, "", "exists already", remedy="give another --out")
     lines = []
@@ -38,27 +37,15 @@ def decide(
         request = parse_request(_json(text, source), source)
         lines.append(decide_one(request, rules, bundle, account, request.as_of).to_json())
     if out is None:
-        _write(sys.stdout, lines)
+        for line in lines:
+            typer.echo(line)
         return
-    part = out.with_name(f".{out.name}.part")
-    with part.open("w", encoding="utf-8") as file:
-        _write(file, lines)
-    part.replace(out)
-
-
-def _write(file: TextIO, lines: list[bytes]) -> None:
-    for line in lines:
-        file.write(line.decode() + "\n")
+    write_text(out, "".join(line.decode() + "\n" for line in lines))
 
 
 def _texts(path: Path) -> Iterator[tuple[str, str]]:
     """(source, JSON text) of each request of a JSON or JSON Lines file."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(path, "", "does not exist", remedy="check the path") from None
-    except (OSError, UnicodeDecodeError):
-        raise InputError(path, "", "cannot be read as UTF-8 text", remedy="check the file") from None
+    text = read_text(path)
     if not text.strip():
         raise InputError(path, "", "is empty", remedy="give a request")
     if path.suffix != ".jsonl":

@@ -15,7 +15,6 @@ from flwr.common.serde import message_to_proto
 from flwr.serverapp import Grid
 
 from model import wire
-from server.failures import RunFailed
 
 _log = logging.getLogger("fedscore.server")
 
@@ -39,12 +38,10 @@ class Answer:
     data: Any
     content: RecordDict
 
-    def sealed(self, key: str) -> bytes:
-        """A ciphertext of the answer; raises `RunFailed` where there is none."""
+    def sealed(self, key: str) -> bytes | None:
+        """A ciphertext of the answer; None where there is none."""
         value = self.content.config_records[wire.CONFIG].get(key)
-        if not isinstance(value, bytes):
-            raise RunFailed("a node's answer lacks a sealed part")
-        return value
+        return value if isinstance(value, bytes) else None
 
 
 class Exchange:
@@ -103,7 +100,12 @@ class Exchange:
             if record is None or code is not None:
                 self._fail(label, str(code) if code in wire.ERRORS else "internal")
                 continue
-            good[label] = Answer(reply.metadata.src_node_id, json.loads(str(record[wire.JSON])), reply.content)
+            try:
+                data = json.loads(str(record[wire.JSON]))
+            except (KeyError, ValueError):
+                self._fail(label, "protocol")
+                continue
+            good[label] = Answer(reply.metadata.src_node_id, data, reply.content)
         for label in labels.values():
             self._fail(label, "silent")
         return good

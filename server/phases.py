@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from model import blocks, wire
 from model.bundle import Bundle
+from model.federation import LENDER
 from model.limits.table import FusionTable
 from privacy.statement import statement
 from server.config import RunConfig
@@ -61,7 +62,7 @@ class Programme:
             strategy = self._train(roster, plan, packets)
         weights, roster = strategy.weights(), roster.without(strategy.failed)
         with self.exchange.phase("fuse"):
-            fused, roster = self._fuse(roster, plan, weights)
+            fused, roster = self._fuse(roster, plan, weights, self._subscores(roster, plan, weights))
         with self.exchange.phase("publish"):
             outcome = self._outcome(roster, plan, weights, fused)
             if self.settings.out is not None:
@@ -88,11 +89,13 @@ class Programme:
 
     def _align(self, roster: Roster) -> tuple[Mapping[str, int], dict[str, bytes]]:
         keys = {m.name: m.key for m in roster.partners}
-        post = Post("lender", roster.lender.node, {"keys": keys})
-        answer = self.exchange.ask(wire.COHORT, [post]).get("lender")
+        answer = self.exchange.ask(wire.COHORT, [Post(LENDER, roster.lender.node, {"keys": keys})]).get(LENDER)
         if answer is None:
-            raise RunFailed(f"the lender's cohort failed: {self.exchange.failures['lender']}")
-        return answer.data, {name: answer.sealed(f"{wire.SEALED}-{name}") for name in keys}
+            raise RunFailed(f"the lender's cohort failed: {self.exchange.failures[LENDER]}")
+        packets = {name: answer.sealed(f"{wire.SEALED}-{name}") for name in keys}
+        if None in packets.values():
+            raise RunFailed("the lender's cohort failed: protocol")
+        return answer.data, {name: packet for name, packet in packets.items() if packet is not None}
 
     def _train(self, roster: Roster, plan: RunPlan, packets: Mapping[str, bytes]) -> BlockStrategy:
         rng = np.random.default_rng(self.settings.seed)  # initialisation only
@@ -107,7 +110,8 @@ class Programme:
             raise RunFailed("no block was trained: " + _told(self.exchange.failures))
         return strategy
 
-    def _fuse(self, roster: Roster, plan: RunPlan, weights: Mapping[str, Floats]) -> tuple[Answer, Roster]:
+    def _subscores(self, roster: Roster, plan: RunPlan, weights: Mapping[str, Floats]) -> dict[str, bytes]:
+        """The sealed sub-scores of each partner whose block was trained, by its name."""
         key = roster.lender.key
         posts = [
             Post(
@@ -120,31 +124,55 @@ class Programme:
             if m.domain in weights
         ]
         answers = self.exchange.ask(wire.SUBSCORES, posts)
-        lost = {post.label for post in posts} - set(answers)
+        sealed = {}
+        for post in posts:
+            packet = answers[post.label].sealed(wire.SEALED) if post.label in answers else None
+            if packet is None:
+                self.exchange.failures.setdefault(post.label, "protocol")
+            else:
+                sealed[post.label] = packet
+        self._stop_on_loss(roster, {p.label for p in posts} - set(sealed))
+        return sealed
+
+    def _stop_on_loss(self, roster: Roster, lost: set[str]) -> None:
         if lost and roster.terms.on_failure == "stop":
             raise RunFailed("stopped, as configured: " + _told(self.exchange.failures))
-        roster = roster.without(lost)
-        own = roster.lender.domain if roster.lender.domain in weights else None
-        partners = [m for m in roster.partners if m.name in answers]
-        domains = {m.domain for m in partners} | ({own} if own else set())
+
+    def _fuse(
+        self, roster: Roster, plan: RunPlan, weights: Mapping[str, Floats], sealed: Mapping[str, bytes]
+    ) -> tuple[Answer, Roster]:
+        """The lender's fusion; a partner whose sub-scores it cannot open is left out and the rest asked again."""
+        while True:
+            roster = roster.without({m.name for m in roster.partners} - set(sealed))
+            post = self._fusion_post(roster, plan, weights, sealed)
+            reply = self.exchange.ask(wire.FUSE, [post]).get(LENDER)
+            if reply is None:
+                raise RunFailed(f"the lender's fusion failed: {self.exchange.failures[LENDER]}")
+            unopened = set(reply.data.get("unopened", ())) & set(sealed)
+            if not unopened:
+                return reply, roster
+            self.exchange.failures.update(dict.fromkeys(unopened, "seal"))
+            self._stop_on_loss(roster, unopened)
+            sealed = {name: packet for name, packet in sealed.items() if name not in unopened}
+
+    def _fusion_post(
+        self, roster: Roster, plan: RunPlan, weights: Mapping[str, Floats], sealed: Mapping[str, bytes]
+    ) -> Post:
+        own = roster.lender.domain if roster.lender.contract and roster.lender.domain in weights else None
+        domains = {m.domain for m in roster.partners} | ({own} if own else set())
         if not domains:
             raise RunFailed("no sub-scores arrived: " + _told(self.exchange.failures))
         layout = layout_of(domains, own)
         order = {
-            "holder": "lender",
             "block": own,
             "engine": plan.engine,
-            "partners": [{"name": m.name, "domain": m.domain} for m in partners],
-            "contracts": {m.domain: m.contract.to_dict() for m in partners if m.contract},
+            "partners": [{"name": m.name, "domain": m.domain} for m in roster.partners],
+            "contracts": {m.domain: m.contract.to_dict() for m in roster.partners if m.contract},
             "releases": {name: line.to_dict() for name, line in plan.fusion(layout).items()},
             "schedules": {name: asdict(plan.schedules[f"fusion/{name}"]) for name in layout.bounds()},
         }
-        sealed = {f"{wire.SEALED}-{m.name}": answers[m.name].sealed(wire.SEALED) for m in partners}
-        arrays = _weights_record(own, weights[own]) if own else None
-        reply = self.exchange.ask(wire.FUSE, [Post("lender", roster.lender.node, order, arrays, sealed)]).get("lender")
-        if reply is None:
-            raise RunFailed(f"the lender's fusion failed: {self.exchange.failures['lender']}")
-        return reply, roster
+        packets = {f"{wire.SEALED}-{name}": packet for name, packet in sealed.items()}
+        return Post(LENDER, roster.lender.node, order, _weights_record(own, weights[own]) if own else None, packets)
 
     def _outcome(self, roster: Roster, plan: RunPlan, weights: Mapping[str, Floats], fused: Answer) -> Outcome:
         table = FusionTable.from_dict(fused.data["table"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flwr.serverapp import Grid
@@ -77,8 +77,10 @@ class Roster:
         return tuple(m for m in self.training() if m.domain == domain)
 
     def without(self, names: set[str]) -> Roster:
-        """The roster after these members failed."""
-        left = {n: m for n, m in self.members.items() if n not in names}
+        """The roster after these members failed; the lender stays, but without a block of its own."""
+        left = {n: m for n, m in self.members.items() if n not in names or n == LENDER}
+        if LENDER in names:
+            left[LENDER] = replace(self.lender, contract=None)
         return Roster(left, self.terms, self.missing)
 
 
@@ -96,12 +98,15 @@ def discover(exchange: Exchange, grid: Grid, wait: float) -> Roster:
         new = [n for n in grid.get_node_ids() if n not in asked]
         asked.update(new)
         for reply in exchange.ask(DESCRIBE, [Post(f"node-{n}", n, {}) for n in new]).values():
-            for row in reply.data["holders"]:
-                if row["name"] in members:
-                    raise RunFailed(f"two nodes claim to be {row['name']}")
-                members[row["name"]] = _member(row, reply.node)
-            if "programme" in reply.data:
-                terms = _terms(reply.data["programme"])
+            try:
+                described = [_member(row, reply.node) for row in reply.data["holders"]]
+                terms = _terms(reply.data["programme"]) if "programme" in reply.data else terms
+            except (KeyError, TypeError, ValueError):
+                continue  # what is no description describes nobody: its holders stay missing
+            for member in described:
+                if member.name in members:
+                    raise RunFailed(f"two nodes claim to be {member.name}")
+                members[member.name] = member
         if terms is not None and all(name in members for name in terms.partners):
             return Roster(members, terms)
         if time.monotonic() > deadline:
@@ -116,7 +121,7 @@ def _member(row: Mapping[str, Any], node: int) -> Member:
     contract = Contract.from_dict(row["contract"]) if row["contract"] else None
     key = str(row["key"])
     if len(base64.b64decode(key)) != 32:
-        raise RunFailed("a node's public key has the wrong length")
+        raise ValueError("a public key has the wrong length")
     return Member(str(row["name"]), node, str(row["domain"]), contract, key)
 
 

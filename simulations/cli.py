@@ -131,7 +131,7 @@ def _simulate(settings: Settings, quiet: bool) -> None:
         result = run(settings, say)
     console = Console(stderr=True)
     for note in () if quiet else result.notes:
-        console.print(f"note: {note}", highlight=False, markup=False)
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     if not quiet:
         _summary(result.report, result.out)
 

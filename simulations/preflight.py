@@ -7,8 +7,10 @@ from pathlib import Path
 
 from clients.cohort import cohort_of, table_of
 from clients.config import Node, run_budget, run_federation
+from clients.files import read_columns
 from model.federation import LENDER, Federation, Holder
 from model.inputs import InputError
+from model.limits.policy import load_policy
 from model.wire import TRAIN_ROWS
 from simulations.settings import Settings
 
@@ -25,15 +27,18 @@ def node_of(settings: Settings, out: Path) -> Node:
     return replace(node, federation=federation, epsilon=epsilon, delta=delta)
 
 
-def check(node: Node) -> list[str]:
-    """Loads every holder's table; returns warnings.
+def check(node: Node, settings: Settings) -> list[str]:
+    """Loads every holder's table and the policy; returns warnings.
 
     Raises:
         InputError: for the first holder whose file cannot be used.
     """
     federation = node.federation
+    _protect_input(federation, settings)
+    load_policy(settings.policy)
     for holder in federation.holders:
         _check_bins(federation, holder)
+    _check_amounts(federation)
     cohort = cohort_of(node)
     notes: list[str] = []
     known = cohort.ids.to_frame("id")
@@ -55,6 +60,23 @@ def check(node: Node) -> list[str]:
             "choose a smaller delta"
         )
     return notes
+
+
+def _protect_input(federation: Federation, settings: Settings) -> None:
+    """Refuses an output folder that holds any of the run's own files: `--force` would delete them."""
+    files = [federation.path, *(path for h in federation.holders for path in h.data)]
+    files += [settings.policy] if settings.policy else []
+    out = settings.out.resolve()
+    for file in files:
+        if out in file.resolve().parents:
+            raise InputError(settings.out, "", f"holds {file.name}, which this run reads", remedy="give another --out")
+
+
+def _check_amounts(federation: Federation) -> None:
+    """The columns of income and requested amount exist."""
+    for name, column in (("income", federation.income), ("requested", federation.requested)):
+        if column and not any(column in read_columns(p, federation.id, [column]) for p in federation.lender.data):
+            raise InputError(federation.path, f"lender.{name}", "is not a column of the lender's files", column)
 
 
 def _check_bins(federation: Federation, holder: Holder) -> None:

@@ -87,7 +87,7 @@ def _spent(node: Node, run: Mapping[str, Any], statement: Mapping[str, Any]) -> 
     """Epsilon over everything that all ledgers of the run hold: a person may be at every holder."""
     events = []
     by_holder: dict[str, str] = {}
-    for name in (LENDER, *run["partners"]):
+    for name in (h.name for h in node.federation.holders if (node.state / h.name).is_dir()):  # also who failed later
         with ledger(node, name) as book:
             if book is None:
                 by_holder[name] = "inf"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from flwr.app import Context, RecordDict
@@ -53,12 +54,12 @@ def simulate(settings: Settings, say: Say = lambda text: None) -> Result:
     began = time.monotonic()
     if settings.out.exists() and not settings.force:
         raise InputError(settings.out, "", "exists already", remedy="give another --out, or --force to replace it")
-    settings.out.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{settings.out.name}.", dir=settings.out.parent))
+    say("reading the holders' files")
+    with TemporaryDirectory(prefix="fedscore-") as scratch:
+        notes = tuple(preflight.check(preflight.node_of(settings, Path(scratch)), settings))
+    part = _beside(settings.out)
     try:
-        say("reading the holders' files")
         node = preflight.node_of(settings, part)
-        notes = tuple(preflight.check(node))
         loaded = time.monotonic() - began
         with _phases_told(say):
             (_flower if settings.backend == "flower" else _inprocess)(settings, node, part)
@@ -88,6 +89,15 @@ def _flower(settings: Settings, node: Node, out: Path) -> None:
     failure = flower_run(settings.run_config(out), len(node.federation.holders))
     if failure is not None:
         raise RunFailed(failure)
+
+
+def _beside(out: Path) -> Path:
+    """A fresh temporary folder beside `out`."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise InputError(out, "", f"cannot be written ({error.strerror})", remedy="give another --out") from None
 
 
 def _replace(part: Path, out: Path) -> None:

@@ -236,7 +236,9 @@ def test_the_lenders_files_join_to_the_persons_of_the_file_with_the_outcome(file
 def test_a_column_that_no_file_of_the_lender_has_is_named(files: Any) -> None:
     files.table("lender_kyc.parquet", lambda table: table.drop("segment"))
     federation = load_federation(files.federation)
-    with pytest.raises(InputError, match=r"lender_kyc.parquet: segment is not a column"):
+    with pytest.raises(
+        InputError, match=r"labels.parquet: segment is not a column of this file or of lender_kyc.parquet"
+    ):
         load_table(federation, federation.lender)
 
 

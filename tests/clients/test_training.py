@@ -153,10 +153,13 @@ def test_a_nodes_own_ceiling_beats_whatever_the_run_asks(stage: Any, small: Path
     own = {"federation": str(small), "holder": "pay-1", "state": str(tmp_path / "own"), "epsilon": 0.01}
     node = LoopbackGrid(app, [own], {"epsilon": "inf", "federation": str(small)})
     at.grid = node
+    kept = tmp_path / "own" / "pay-1" / "cohort.npz"
+    kept.parent.mkdir(parents=True)
+    some = np.arange(40)
+    np.savez(kept, rows=some, labels=(some % 2).astype(np.int8), group=np.zeros(40, np.int8))
     whole = at.train("pay-1")
     post = Post(whole.label, FIRST_NODE, whole.data, whole.arrays)
     assert _code(at.send(TRAIN, post)) == "budget"
-    assert not list((tmp_path / "own" / "pay-1").glob("*.npz"))
     book = Ledger(tmp_path / "own" / "pay-1" / "ledger.db", 0.01, 1e-5)
     assert book.releases() == []
     book.close()

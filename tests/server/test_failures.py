@@ -177,8 +177,13 @@ def _no_json(content: Any) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "how"),
-    [(SUBSCORES, _no_seal), (SUBSCORES, _broken_seal), (SUBSCORES, _no_json), (TRAIN, _no_json), (DESCRIBE, _no_json)],
-    ids=["no-seal", "broken-seal", "no-json", "train-no-json", "describe-no-json"],
+    [
+        pytest.param(SUBSCORES, _no_seal, id="no-seal"),
+        pytest.param(SUBSCORES, _broken_seal, id="broken-seal"),
+        pytest.param(SUBSCORES, _no_json, id="no-json"),
+        pytest.param(TRAIN, _no_json, id="train-no-json"),
+        pytest.param(DESCRIBE, _no_json, id="describe-no-json"),
+    ],
 )
 @pytest.mark.parametrize("on_failure", ["continue", "stop"])
 def test_a_partner_that_answers_nonsense_is_treated_like_one_that_fails(
