@@ -26,15 +26,21 @@ def tokens(ids: Iterable[str], key: bytes) -> NDArray[np.uint64]:
 def positions(cohort: NDArray[np.uint64], own: NDArray[np.uint64]) -> NDArray[np.int64]:
     """For each person of the cohort its row in `own`, or -1 where absent. `own` has no duplicates.
 
-    >>> positions(np.array([5, 9, 2], dtype=np.uint64), np.array([2, 5], dtype=np.uint64))
-    array([ 1, -1,  0])
+    Promise: no row is used twice, whatever the cohort repeats; else one person would weigh as many.
+
+    >>> positions(np.array([5, 9, 2, 5], dtype=np.uint64), np.array([2, 5], dtype=np.uint64))
+    array([ 1, -1,  0, -1])
     """
     if len(own) == 0:
         return np.full(len(cohort), -1, dtype=np.int64)
     order = np.argsort(own)
     at = np.minimum(np.searchsorted(own, cohort, sorter=order), len(own) - 1)
     rows = order[at]
-    return np.where(own[rows] == cohort, rows, -1).astype(np.int64)
+    found = np.where(own[rows] == cohort, rows, -1).astype(np.int64)
+    used, first = np.unique(found, return_index=True)
+    once = np.full(len(cohort), -1, dtype=np.int64)
+    once[first] = used
+    return once
 
 
 def hash_fraction(ids: Iterable[str], salt: str) -> NDArray[np.float64]:

@@ -75,7 +75,7 @@ def test_keys_are_fresh_and_of_thirty_two_bytes() -> None:
 def test_positions_are_those_of_a_dictionary(cohort: list[int], own: list[int]) -> None:
     where = {token: i for i, token in enumerate(own)}
     found = positions(np.array(cohort, dtype=np.uint64), np.array(own, dtype=np.uint64))
-    assert found.tolist() == [where.get(token, -1) for token in cohort]
+    assert found.tolist() == [where.pop(token, -1) for token in cohort]  # each row once
     assert found.dtype == np.int64
 
 
@@ -117,3 +117,9 @@ def test_hash_fractions_are_uniform_and_fixed_by_id_and_salt() -> None:
     assert np.histogram(drawn, 10, (0, 1))[0] == pytest.approx(np.full(10, 2000), abs=230)
     assert hash_fraction(ids[::-1], "split-0").tolist() == drawn.tolist()[::-1]
     assert abs(np.corrcoef(drawn, hash_fraction(ids, "split-1"))[0, 1]) < 0.04
+
+
+def test_a_cohort_that_repeats_a_person_does_not_make_its_row_count_twice() -> None:
+    cohort = np.array([7, 3, 7, 7, 9, 3], dtype=np.uint64)
+    rows = positions(cohort, np.array([3, 7], dtype=np.uint64))
+    assert rows.tolist() == [1, 0, -1, -1, -1, -1]

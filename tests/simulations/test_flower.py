@@ -11,7 +11,7 @@ import polars as pl
 import psutil
 import pytest
 
-from server.exchange import RunFailed
+from server.failures import RunFailed
 from simulations import flower
 from simulations.flower import APP, flower_run, private_link
 from simulations.run import Settings, simulate
