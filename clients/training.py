@@ -116,8 +116,10 @@ def _gradient(
 ) -> Callable[[Floats], Floats]:
     """The block's exact gradient sum; raises `InputError` where the order does not bound or fit it."""
     places = cohort.trainable
+    if table.labels is None:  # any other label would stretch the residual, and with it the sensitivity
+        places = places[np.isin(cohort.labels[places], (0, 1))]
     rows = cohort.rows[places]
-    labels = (table.labels[rows] if table.labels is not None else cohort.labels[places]).astype(np.float64)
+    labels = (cohort.labels[places] if table.labels is None else table.labels[rows]).astype(np.float64)
     if order.engine == "scorecard":
         if order.release.probability != 1.0:
             raise InputError("order", "probability", "must be 1: this block passes over everybody")

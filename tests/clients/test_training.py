@@ -194,3 +194,29 @@ def test_a_node_reads_its_ceiling_from_its_own_configuration_only(small: Path, t
     own = {"federation": str(small), "holder": "pay-1", "state": str(tmp_path), "epsilon": 0.5}
     node = Node.of(own, {"epsilon": "8", "delta": "0.1", "federation": "elsewhere.toml"}, 1)
     assert (node.epsilon, node.delta, node.simulated) == (0.5, 1e-5, False)
+
+
+@pytest.mark.parametrize("label", [2, 127, -128])
+def test_a_label_outside_zero_and_one_cannot_stretch_a_persons_part(small: Path, tmp_path: Path, label: int) -> None:
+    """The lender hands labels out: whatever it sends, a person moves a partner's sum by at most the bound."""
+    from clients.cohort import Aligned, table_of
+    from clients.config import Node
+    from clients.training import Order, _gradient
+    from model.descent import Schedule
+    from model.scorecard import start
+    from privacy.plan import Release
+
+    node = Node.of({}, {"federation": str(small), "out": str(tmp_path)}, 1)
+    table = table_of(node, "pay-1")
+    assert table.encoding is not None
+    weights = start(table.encoding)
+    release = Release("payments/pay-1", "pay-1", table.encoding.row_norm, len(weights), 100, 1.0)
+    order = Order(release, Schedule(100, 0.1), "scorecard", 1, 1, 100, 1)
+    rows = np.arange(50)
+
+    def total(labels: list[int]) -> np.ndarray:
+        cohort = Aligned(rows, np.array(labels, np.int8), np.zeros(50, np.int8))
+        return _gradient(table, table.encoding, cohort, order, weights)(weights)
+
+    moved = total([label] + [0] * 49) - total([0] * 50)
+    assert np.linalg.norm(moved) <= table.encoding.row_norm * (1 + 1e-9)
