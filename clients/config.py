@@ -46,8 +46,8 @@ class Node:
         Raises:
             InputError: naming the key.
         """
-        seed = whole("run configuration", "seed", run_config.get("seed", 0))
         if "holder" in node_config:
+            seed = whole("node configuration", "seed", node_config.get("seed", 0))
             federation = load_federation(Path(str(node_config["federation"])))
             epsilon = check_epsilon("node configuration", "epsilon", node_config.get("epsilon", federation.epsilon))
             if math.isinf(epsilon):
@@ -56,6 +56,9 @@ class Node:
             state = Path(str(node_config["state"]))
             programme = str(node_config.get("programme", federation.name))
             return cls(federation, (name,), state, epsilon, federation.delta, False, programme, seed)
+        if "num-partitions" not in node_config:  # never fall into a simulation by a misspelt key
+            raise InputError("node configuration", "holder", "is missing", remedy="name the holder this node plays")
+        seed = whole("run configuration", "seed", run_config.get("seed", 0))
         federation = run_federation(run_config)
         epsilon, delta = run_budget(federation, run_config)
         index = whole("node configuration", "partition-id", node_config.get("partition-id", 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from clients.cohort import cohort_of, private_key
 from clients.config import Node
 from clients.scoring import BUCKET_E6, Evidence
-from clients.training import ledger, noiseless, releasing
+from clients.training import MAX_RATE, ledger, noiseless, releasing
 from model import fusion
 from model.descent import Schedule, sigmoid
 from model.federation import LENDER
@@ -59,11 +60,7 @@ def fuse(node: Node, order: FuseOrder, blocks: Mapping[str, list[Evidence]], own
     train = cohort.group == TRAIN_ROWS
     _check(order, fusion.Layout(len(optional), len(columns)))
     with ledger(node, LENDER) as book:
-        stored = book.stored(f"{node.programme}|fusion") if book else None
-        if stored is None:
-            fit = _fit(node, order, Subscores(optional, own, values[train]), cohort.labels[train], book)
-        else:
-            fit = Fit.from_json(stored)
+        fit = _fit(node, order, Subscores(optional, own, values[train]), cohort.labels[train], book)
     _write(node, cohort.ids.filter(pl.Series(held)), Subscores(optional, own, values[held]), fit, merged)
     return fit
 
@@ -73,19 +70,27 @@ def _check(order: FuseOrder, layout: fusion.Layout) -> None:
     for name, (bound, size) in layout.bounds().items():
         release, schedule = order.releases[name], order.schedules[name]
         steps = 1 if name == "centres" else schedule.steps
+        if not 0 < schedule.rate <= MAX_RATE:
+            raise InputError("order", f"fusion/{name}", "has a rate out of range", schedule.rate)
         if release.bound < bound or release.size != size or (release.count, release.probability) != (steps, 1.0):
             raise InputError("order", f"fusion/{name}", "does not pay for this release", release.to_dict())
 
 
 def _fit(node: Node, order: FuseOrder, scores: Subscores, labels: NDArray[np.int8], book: Ledger | None) -> Fit:
     """Charges every line, then fits, then keeps the result: a retry gets this one."""
+    key = f"{node.programme}|fusion"  # one a programme: other lines, schedules or sub-scores are another programme
     adders = {name: releasing(release, noiseless(node)) for name, release in order.releases.items()}
     if book:
+        terms = hashlib.sha256(repr(sorted(order.schedules.items())).encode() + scores.values.tobytes()).hexdigest()
         for part, release in order.releases.items():
-            book.charge(f"{node.programme}|fusion|{part}", release)
+            book.charge(f"{key}|{part}", release, terms)
+        stored = book.stored(key)
+        if stored is not None:
+            return Fit.from_json(stored)
+        book.claim(key)
     fit = fusion.fit(scores, labels.astype(np.float64), adders, dict(order.schedules))
     if book:
-        book.store(f"{node.programme}|fusion", fit.to_json())
+        book.store(key, fit.to_json())
     return fit
 
 

@@ -15,8 +15,8 @@ from clients.config import Node
 from clients.tables import Table
 from model import scorecard
 from model.blocks import CLIP_NORM, HIDDEN, network_size
+from model.descent import MAX_WEIGHT, Schedule, descend
 from model.descent import Release as Releasing
-from model.descent import Schedule, descend
 from model.encoding import Codes, Encoding
 from model.inputs import InputError, whole
 from model.wire import LAST, MEAN, pack, unpack
@@ -25,6 +25,8 @@ from privacy.noise import Csprng, poisson_batch
 from privacy.plan import Release
 
 Floats = NDArray[np.float64]
+
+MAX_RATE = 1e3
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,19 @@ def train(node: Node, name: str, order: Order, weights: Floats) -> dict[str, Flo
     if not 1 <= order.round <= order.rounds <= order.release.count or order.schedule.steps != order.release.count:
         raise InputError("order", "steps", "do not fit the plan", [order.round, order.rounds])
     whole("order", "count", order.release.count)
+    if not (np.abs(weights) <= MAX_WEIGHT).all() or not 0 < order.schedule.rate <= MAX_RATE:
+        raise InputError("order", "weights", "or its rate are out of range")
     cohort = aligned(node, name)
     gradient = _gradient(table, table.encoding, cohort, order, weights)  # checks the order before it is paid for
     release = releasing(order.release, noiseless(node))
     with ledger(node, name) as book:
-        key = f"{node.programme}|{order.release.name}|{order.rounds}"
+        key = f"{node.programme}|block"  # one a programme: other terms are another programme
+        if book:
+            book.charge(key, order.release, f"{order.engine}, {order.rounds} rounds")
         reply = book.stored(f"{key}|{order.round}") if book else None
         if reply is None:
             if book:
-                book.charge(key, order.release)
+                book.claim(f"{key}|{order.round}")
             burn_in = order.schedule.burn_in if order.rounds == 1 else 0.0
             expected = order.persons / order.holders * order.release.probability
             part = Schedule(order.steps, order.schedule.rate, burn_in)
@@ -127,7 +133,7 @@ def _gradient(
         bound, size = encoding.row_norm, encoding.columns
     else:
         gradient = _network_gradient(encoding, table.codes[:, rows], labels, order)
-        bound, size = CLIP_NORM, network_size(encoding)
+        bound, size = CLIP_NORM * (1 + 1e-9), network_size(encoding)
     if order.release.bound < bound or order.release.size != size or weights.shape != (size,):
         raise InputError("order", "release", "does not bound this block", [order.release.bound, order.release.size])
     return gradient

@@ -21,6 +21,7 @@ Release = Callable[[Floats], Floats]
 
 MOMENTUM = 0.9
 MIN_STEPS, MAX_STEPS = 100, 500
+MAX_WEIGHT = 1e6  # no iterate goes beyond: whatever is asked, exact sums stay finite
 MAX_TIME = 6000.0  # beyond it nothing was gained on any set
 
 
@@ -65,7 +66,7 @@ def descend(
     release: Release,
     denominator: float,
     schedule: Schedule,
-    project: Release = lambda theta: theta,
+    limit: float = MAX_WEIGHT,
 ) -> tuple[Floats, Floats]:
     """Follows released gradient sums; returns the last iterate and the average after the burn-in.
 
@@ -76,7 +77,7 @@ def descend(
         start: parameters, shape (d,).
         gradient_sum: the exact sum over persons at the given parameters, shape (d,).
         release: adds the noise (or nothing, in a simulation without privacy).
-        project: keeps the parameters within public bounds after each step.
+        limit: no parameter's size passes it, so that no sum can overflow and fail.
 
     Source: Polyak & Juditsky (1992) for the averaging.
 
@@ -84,11 +85,13 @@ def descend(
     >>> bool(abs(mean[0] - 1.0) < 1e-3)
     True
     """
-    theta, velocity, total = start.copy(), np.zeros_like(start), np.zeros_like(start)
+    theta, velocity, total = np.clip(start, -limit, limit), np.zeros_like(start), np.zeros_like(start)
     kept = 0
     for step in range(schedule.steps):
-        velocity = MOMENTUM * velocity - schedule.rate * release(gradient_sum(theta)) / denominator
-        theta = project(theta + velocity)
+        velocity = np.clip(
+            MOMENTUM * velocity - schedule.rate * release(gradient_sum(theta)) / denominator, -limit, limit
+        )
+        theta = np.clip(theta + velocity, -limit, limit)
         if step >= schedule.burn_in * schedule.steps:
             total += theta
             kept += 1

@@ -29,6 +29,7 @@ START = 0.7  # weight of every block before data: domains overlap, so less than 
 CONSTANT, ABSENCE, PATTERN, SLOPE = 0.5, 0.35, 0.3, 0.2  # column scales: the row's norm is their sum of squares
 PLATT_RANGE = 4.0  # log-odds about the centre within which calibration looks
 REACH, SAMPLING = 3e-3, 2.8e-3  # as in scorecard.py, docs/learner.md
+MAX_PARAMETER = 30.0  # usual ones are 2 to 4: a table within its range comes out whatever the noise
 MAX_PATTERN_DOMAINS = 4  # above this many domains, patterns share all weights
 PARTS = {"centres": 0.1, "weights": 0.6, "calibration": 0.3}  # of fusion's budget
 
@@ -235,7 +236,7 @@ class _Rows:
 
 
 def _descend(rows: _Rows, labels: Floats, release: Release, schedule: Schedule, start: Floats) -> Floats:
-    return descend(start, rows.gradient_sum(labels), release, float(len(labels)), schedule)[1]
+    return descend(start, rows.gradient_sum(labels), release, float(len(labels)), schedule, MAX_PARAMETER)[1]
 
 
 def _table(scores: Subscores, centres: Floats, fitted: Sequence[tuple[Floats, Floats]]) -> FusionTable:

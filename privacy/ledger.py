@@ -1,7 +1,8 @@
 """A holder's privacy ledger: append-only, hash-chained, charged and on disk before any noise is drawn.
 
-Order of every release: charge -> fsync -> draw noise -> store the reply -> release. Nothing is ever refunded, and a
-retry of the same key gets the stored bytes, so that one charge never pays for two draws.
+Order of every release: charge -> claim -> fsync -> draw noise -> store the reply -> release. Nothing is ever refunded.
+A reply is claimed once: a retry gets the stored bytes, or, where the first attempt died in between, nothing, so that
+one charge never pays for two draws.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _GENESIS = "0" * 64
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS charge(seq INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, body TEXT NOT NULL,
                                   prev TEXT NOT NULL, hash TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS reply(key TEXT PRIMARY KEY, bytes BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS reply(key TEXT PRIMARY KEY, bytes BLOB);
 """
 
 
@@ -36,7 +37,8 @@ class Ledger:
         delta: the delta at which the ceiling is stated.
 
     Raises:
-        LedgerCorrupt: with the first bad row, where the file was changed by anything but this class.
+        LedgerCorrupt: with the first bad row, where a charge was changed by anything but this class. Charges cut off
+            at the end show only against a `head` that somebody else keeps.
     """
 
     def __init__(self, path: Path, epsilon: float, delta: float) -> None:
@@ -63,14 +65,16 @@ class Ledger:
                 raise LedgerCorrupt(f"ledger row {number} does not continue the chain; restore a good copy")
             prev = digest
 
-    def charge(self, key: str, release: Release) -> bool:
+    def charge(self, key: str, release: Release, terms: str = "") -> bool:
         """Charges `release` durably under `key`; False where that key was charged before, with the same release.
+
+        `terms` are what else must not change between two charges of one key.
 
         Raises:
             BudgetExceeded: where the ceiling would be passed, with requested and spent, or where the key was charged
                 for another release; nothing is charged.
         """
-        body = json.dumps(release.to_dict(), sort_keys=True)
+        body = json.dumps({"release": release.to_dict(), "terms": terms}, sort_keys=True)
         self._db.execute("BEGIN IMMEDIATE")  # one writer at a time
         with self._db:  # commits, or rolls back where anything fails
             known = self._db.execute("SELECT body FROM charge WHERE key = ?", (key,)).fetchone()
@@ -106,21 +110,34 @@ class Ledger:
     def releases(self) -> list[Release]:
         """Everything charged so far, oldest first."""
         rows = self._db.execute("SELECT body FROM charge ORDER BY seq")
-        return [Release.from_dict(json.loads(body)) for (body,) in rows]
+        return [Release.from_dict(json.loads(body)["release"]) for (body,) in rows]
 
     def head(self) -> tuple[int, str]:
         """Number of charges and the last hash: what a witness keeps."""
         row = self._db.execute("SELECT seq, hash FROM charge ORDER BY seq DESC LIMIT 1").fetchone()
         return (int(row[0]), str(row[1])) if row else (0, _GENESIS)
 
+    def claim(self, key: str) -> None:
+        """Marks durably that noise is about to be drawn for the reply `key`.
+
+        Raises:
+            BudgetExceeded: where it was claimed before: that noise is spent, whether or not its bytes were kept.
+        """
+        try:
+            self._db.execute("INSERT INTO reply VALUES (?, NULL)", (key,))
+        except sqlite3.IntegrityError:
+            raise BudgetExceeded("noise was drawn for this reply before and its bytes were not kept") from None
+
     def store(self, key: str, reply: bytes) -> None:
-        """Keeps the bytes released under `key`, before they leave."""
-        self._db.execute("INSERT INTO reply VALUES (?, ?)", (key, reply))
+        """Keeps the bytes of the reply claimed under `key`, before they leave; they never change afterwards."""
+        changed = self._db.execute("UPDATE reply SET bytes = ? WHERE key = ? AND bytes IS NULL", (reply, key))
+        if changed.rowcount != 1:
+            raise LedgerCorrupt("a reply is stored once, after it was claimed")
 
     def stored(self, key: str) -> bytes | None:
         """The bytes that were released under `key`, if any were."""
         row = self._db.execute("SELECT bytes FROM reply WHERE key = ?", (key,)).fetchone()
-        return None if row is None else bytes(row[0])
+        return None if row is None or row[0] is None else bytes(row[0])
 
 
 def _hash(prev: str, key: str, body: str) -> str:

@@ -68,9 +68,13 @@ class GaussianSum:
         return ratio, 2.0 * self.size * float(ndtr(-TAIL))
 
     def release(self, total: Floats, rng: Csprng) -> Floats:
-        """The noisy sum; `total` has shape (size,). Raises `ValueError` on another shape or a non-finite sum."""
-        if total.shape != (self.size,) or not np.isfinite(total).all():
-            raise ValueError("the sum has the wrong shape or is not finite: nothing is released")
+        """The noisy sum; `total` has shape (size,). Raises `ValueError` on another shape only.
+
+        A coordinate that is not finite counts as zero: a failure that depends on persons would be a release itself.
+        """
+        if total.shape != (self.size,):
+            raise ValueError("the sum has the wrong shape: nothing is released")
+        total = np.where(np.isfinite(total), total, 0.0)
         if self.noise_multiplier == 0:
             return total
         noise = discrete_gaussian(rng, self.noise_stddev * GRID, self.size)

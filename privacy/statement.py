@@ -12,11 +12,13 @@ UNIT = "the person, over all partners and all releases of the programme"
 RELATION = "zero-out: one person's rows at every holder become null rows; the cohort's size is public"
 NOT_COVERED = (
     "labels of the training persons, which the lender hands to its partners by declared agreement",
-    "sub-scores and up to two reason families a person, which partners hand to the lender by declared agreement",
+    "sub-scores, who has a relationship with which partner, and up to two reason families a person with amounts in "
+    "steps of 0.05 against the holder's average, which partners hand to the lender by declared agreement",
     "presence in the alignment: who holds a token's key can test whether an id that it guesses is in the cohort",
-    "a coordinator that deviates from the protocol, for instance by swapping the keys it relays",
+    "a coordinator that deviates from the protocol: swaps the keys it relays, chooses the cohort, or asks holders for "
+    "more than the plan; each holder's own ledger then bounds that holder, and nobody the sum",
     "several holders or the coordinator pooling what each was given by agreement",
-    "what the population teaches about anybody, and timing of the noise sampler",
+    "what the population teaches about anybody, whether a holder's files can be read, and how long a holder takes",
 )
 
 
@@ -29,7 +31,11 @@ def statement(plan: Plan, persons: int) -> dict[str, Any]:
     """
     total = plan.spent()
     rows = [
-        ("coordinator", "noisy block weights, the fusion table, sizes of the cohort, ciphertexts", total),
+        (
+            "coordinator",
+            "noisy weights of every round, the fusion table, the cohort's size, error codes, ciphertexts",
+            total,
+        ),
         ("partners", "the published model; tokens, order and training labels of the cohort (not covered)", total),
         ("lender", "the published model; sub-scores and reason families of each person (not covered)", total),
         ("outsiders", "the published model", total),

@@ -68,7 +68,7 @@ def test_a_real_node_without_a_needed_key_is_refused(small: Path, tmp_path: Path
 @pytest.mark.parametrize(("key", "value"), [("seed", -1), ("seed", "x"), ("seed", True), ("epsilon", "-1")])
 def test_a_wrong_run_configuration_is_refused_by_key(small: Path, key: str, value: Any) -> None:
     with pytest.raises(InputError, match=f"run configuration: {key} must be"):
-        Node.of({}, {"federation": str(small), key: value}, 1)
+        Node.of({"num-partitions": 1}, {"federation": str(small), key: value}, 1)
 
 
 @pytest.mark.parametrize(("given", "epsilon"), [("", 1.0), ("2.5", 2.5), (2, 2.0), ("inf", math.inf)])
@@ -77,13 +77,13 @@ def test_a_simulations_budget_is_the_runs_or_else_the_files(small: Path, given: 
 
 
 def test_state_lies_in_the_output_folder_one_folder_a_holder(small: Path, tmp_path: Path) -> None:
-    node = Node.of({}, {"federation": str(small), "out": str(tmp_path)}, 1)
+    node = Node.of({"num-partitions": 1}, {"federation": str(small), "out": str(tmp_path)}, 1)
     assert node.folder("pay-1") == tmp_path / "nodes" / "pay-1"
     assert node.folder("pay-1").is_dir()
 
 
 def test_without_an_output_folder_two_runs_have_states_of_their_own(small: Path) -> None:
-    one, two = (Node.of({}, {"federation": str(small)}, run) for run in (11, 12))
+    one, two = (Node.of({"num-partitions": 1}, {"federation": str(small)}, run) for run in (11, 12))
     assert one.state != two.state
     assert one.programme != two.programme
 
@@ -99,3 +99,14 @@ def test_data_may_lie_in_another_folder_than_the_federation_file(small: Path, tm
     federation = run_federation({"federation": str(small), "data": str(tmp_path)})
     assert {path.parent for holder in federation.holders for path in holder.data} == {tmp_path}
     assert federation.path == small
+
+
+def test_a_node_without_a_holder_is_never_taken_for_a_simulation(small: Path) -> None:
+    """A misspelt key must not let a run choose the files, the budget and even no noise at all."""
+    with pytest.raises(InputError, match="holder is missing"):
+        Node.of({"holdr": "pay-1"}, {"federation": str(small), "epsilon": "inf"}, 1)
+
+
+def test_a_real_nodes_split_is_not_the_runs_to_choose(small: Path, tmp_path: Path) -> None:
+    own = {"federation": str(small), "holder": "lender", "state": str(tmp_path), "seed": 3}
+    assert Node.of(own, {"seed": 77}, 1).seed == 3

@@ -206,7 +206,7 @@ def test_a_label_outside_zero_and_one_cannot_stretch_a_persons_part(small: Path,
     from model.scorecard import start
     from privacy.plan import Release
 
-    node = Node.of({}, {"federation": str(small), "out": str(tmp_path)}, 1)
+    node = Node.of({"num-partitions": 1}, {"federation": str(small), "out": str(tmp_path)}, 1)
     table = table_of(node, "pay-1")
     assert table.encoding is not None
     weights = start(table.encoding)

@@ -186,11 +186,16 @@ def test_descent_releases_once_a_step_and_averages_after_the_burn_in() -> None:
     assert mean == pytest.approx(np.full(2, path[4:].mean()))
 
 
-def test_descent_keeps_to_the_projection() -> None:
-    last, mean = descend(
-        np.zeros(1), lambda t: t - 9.0, released_exactly, 1.0, Schedule(100, 0.3), lambda t: np.minimum(t, 2.0)
-    )
+def test_descent_keeps_to_its_limit() -> None:
+    last, mean = descend(np.zeros(1), lambda t: t - 9.0, released_exactly, 1.0, Schedule(100, 0.3), 2.0)
     assert (float(last[0]), float(mean[0])) == (2.0, 2.0)
+
+
+@pytest.mark.parametrize("rate", [1.0, 1e3])
+def test_descent_stays_finite_at_any_rate(rate: float) -> None:
+    last, mean = descend(np.ones(2), lambda t: t * 1e9, released_exactly, 1.0, Schedule(50, rate))
+    assert np.isfinite(last).all()
+    assert np.isfinite(mean).all()
 
 
 def test_sigmoid_neither_overflows_nor_loses_its_ends() -> None:

@@ -131,8 +131,14 @@ def test_a_key_pays_for_one_release_only(book: Ledger) -> None:
 def test_the_stored_bytes_come_back_and_are_never_replaced(book: Ledger, path: Path) -> None:
     book.charge("a", ONE)
     assert book.stored("a") is None
+    with pytest.raises(LedgerCorrupt, match="after it was claimed"):
+        book.store("a", b"never claimed")
+    book.claim("a")
+    with pytest.raises(BudgetExceeded, match="not kept"):
+        book.claim("a")
+    assert book.stored("a") is None
     book.store("a", b"\x00noisy")
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(LedgerCorrupt, match="stored once"):
         book.store("a", b"drawn again")
     again = Ledger(path, 1.0, 1e-5)
     assert again.stored("a") == b"\x00noisy"
@@ -272,6 +278,7 @@ for life, moment in enumerate(json.loads(sys.argv[4])):
         for i in range(10_000):
             key = f"{life}|{i}"
             book.charge(key, line)
+            book.claim(key)
             book.store(key, key.encode())
             os.write(released, (key + "\\n").encode())
     time.sleep(moment)

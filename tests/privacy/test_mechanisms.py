@@ -108,10 +108,10 @@ def test_without_noise_the_sum_itself_is_released() -> None:
 @pytest.mark.parametrize("noise_multiplier", [0.0, 1.0])
 @pytest.mark.parametrize(
     "total",
-    [np.array([1.0]), np.zeros((2, 1)), np.array([1.0, np.nan]), np.array([np.inf, 0.0]), np.array(1.0)],
-    ids=["short", "matrix", "nan", "inf", "scalar"],
+    [np.array([1.0]), np.zeros((2, 1)), np.array(1.0)],
+    ids=["short", "matrix", "scalar"],
 )
-def test_a_misshapen_or_non_finite_sum_is_refused(total: Floats, noise_multiplier: float) -> None:
+def test_a_misshapen_sum_is_refused(total: Floats, noise_multiplier: float) -> None:
     with pytest.raises(ValueError, match="nothing is released"):
         GaussianSum(1.0, 2, noise_multiplier).release(total, Csprng())
 
@@ -171,3 +171,13 @@ def test_nothing_here_takes_a_seed() -> None:
         for function in [*own, *methods]:
             names = [p.lower() for p in inspect.signature(function).parameters]
             assert not [p for p in names if "seed" in p or "random_state" in p], function
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_a_sum_that_is_not_finite_is_noised_like_any_other_and_never_fails(broken: float) -> None:
+    """A failure that depends on persons would be a release of its own."""
+    mechanism = GaussianSum(1.0, 2, 1.0)
+    noisy = np.array([mechanism.release(np.array([broken, 5.0]), Csprng()) for _ in range(400)])
+    assert np.isfinite(noisy).all()
+    assert abs(noisy[:, 0].mean()) < 0.3
+    assert abs(noisy[:, 0].std() - mechanism.noise_stddev) < 0.3
