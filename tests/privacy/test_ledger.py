@@ -51,9 +51,6 @@ def changed(path: Path, *statements: str) -> None:
     db.close()
 
 
-# --- the ceiling
-
-
 def test_what_fits_is_charged_and_the_next_release_is_refused(book: Ledger) -> None:
     full(book)
     before = book.head()
@@ -109,9 +106,6 @@ def test_a_ledger_needs_a_finite_ceiling(path: Path, ceiling: float) -> None:
     assert not path.exists()
 
 
-# --- retries
-
-
 def test_a_retry_of_a_key_is_charged_once(book: Ledger) -> None:
     keys = full(book)
     head = book.head()
@@ -145,9 +139,6 @@ def test_the_stored_bytes_come_back_and_are_never_replaced(book: Ledger, path: P
     assert again.stored("b") is None
     assert again.releases() == [ONE]
     again.close()
-
-
-# --- the chain
 
 
 @pytest.mark.parametrize("row", [1, 3, FIT])
@@ -218,9 +209,6 @@ def test_an_untouched_ledger_is_sound_when_opened_again(book: Ledger, path: Path
     with pytest.raises(BudgetExceeded):
         again.charge("more", ONE)
     again.close()
-
-
-# --- durability
 
 
 def test_every_commit_reaches_the_disk_before_noise_is_drawn(book: Ledger) -> None:
