@@ -1,10 +1,11 @@
 # make demo: install and run the whole chain.  make test: all fast checks.  make slow: real Flower processes, minutes.
+# make statistics: tests over many draws of noise.  make mutants: does a test notice each known way to break privacy?
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= demo
 BIN := $(VENV)/bin
 
-.PHONY: install demo test slow clean
+.PHONY: install demo test slow statistics mutants clean
 
 install: $(VENV)/.installed
 
@@ -21,10 +22,16 @@ test: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -n auto -m "not slow and not statistical"
 
 slow: install
 	$(BIN)/python -m pytest -q -m slow
+
+statistics: install
+	$(BIN)/python -m pytest -q -n auto -m statistical
+
+mutants: install
+	$(BIN)/python tests/mutants.py
 
 clean:
 	rm -rf demo out .mypy_cache .pytest_cache .ruff_cache .hypothesis

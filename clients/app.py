@@ -10,7 +10,7 @@ from flwr.clientapp import ClientApp
 import model
 import privacy
 from clients.handlers import answer
-from model.wire import COHORT, DESCRIBE, FUSE, SUBSCORES, TRAIN
+from model.wire import BINS, COHORT, DESCRIBE, FUSE, HOMES, PRESENCE, SUBSCORES, TRAIN
 
 for package in (model, privacy):  # Flower puts several folders on the path: never mix two versions
     if Path(package.__path__[0]).resolve().parent != Path(__file__).resolve().parents[1]:
@@ -33,6 +33,24 @@ def describe(message: Message, context: Context) -> Message:
 def cohort(message: Message, context: Context) -> Message:
     """The lender's cohort, sealed for each partner."""
     return answer(COHORT, message, context)
+
+
+@app.query(_action(PRESENCE))
+def presence(message: Message, context: Context) -> Message:
+    """Whom a partner has, sealed for the lender."""
+    return answer(PRESENCE, message, context)
+
+
+@app.query(_action(HOMES))
+def homes(message: Message, context: Context) -> Message:
+    """The lender's choice of homes, sealed for each partner."""
+    return answer(HOMES, message, context)
+
+
+@app.train(_action(BINS))
+def bins(message: Message, context: Context) -> Message:
+    """The noisy counts of a holder's private bins."""
+    return answer(BINS, message, context)
 
 
 @app.train(_action(TRAIN))

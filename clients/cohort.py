@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,12 +24,14 @@ from privacy.envelope import new_key, public_key, seal, unseal
 class Aligned:
     """The cohort as one holder sees it, in the lender's order.
 
-    `rows` gives the holder's own row of each person, -1 where it has none; `labels` are -1 where not given.
+    `rows` gives the holder's own row of each person, -1 where it has none; `labels` are -1 where not given. `home` says
+    whose home this holder is among the partners of its domain, once the lender told it.
     """
 
     rows: NDArray[np.int64]
     labels: NDArray[np.int8]
     group: NDArray[np.int8]
+    home: NDArray[np.bool_] | None = None
 
     @property
     def trainable(self) -> NDArray[np.int64]:
@@ -47,24 +49,31 @@ def private_key(folder: Path) -> bytes:
     return path.read_bytes()
 
 
-def hand_out(node: Node, receivers: Mapping[str, bytes]) -> tuple[dict[str, bytes], dict[str, int]]:
-    """The cohort sealed for each receiver, and its public sizes; the lender keeps its own copy on disk.
+def sizes_of(node: Node) -> dict[str, int]:
+    """How many persons the lender's cohort trains on and holds out: public numbers."""
+    train = int((cohort_of(node).group == TRAIN_ROWS).sum())
+    return {"train": train, "held_out": len(cohort_of(node).group) - train}
 
-    A receiver learns the order, the tokens, the groups, and the labels of the training persons only.
+
+def hand_out(node: Node, receivers: Mapping[str, bytes], told: NDArray[np.int8]) -> dict[str, bytes]:
+    """The cohort sealed for each receiver; the lender keeps its own copy on disk.
+
+    A receiver learns the order, the tokens, the groups, and the labels of the training persons as they are `told`.
     """
     cohort = cohort_of(node)
     strangers = sorted(set(receivers) - {p.name for p in node.federation.partners})
     if strangers:
         raise InputError("order", "keys", "name a receiver that is no partner", strangers[0])
     key = new_key()
-    own = np.where(cohort.group == TRAIN_ROWS, cohort.labels, -1).astype(np.int8)
-    packet = pack(
-        key=np.frombuffer(key, np.uint8), tokens=tokens(cohort.ids.to_list(), key), labels=own, group=cohort.group
-    )
-    _store(node, LENDER, packet)
-    sealed = {name: seal(receiver, packet, f"{node.programme}|cohort|{name}") for name, receiver in receivers.items()}
-    train = int((cohort.group == TRAIN_ROWS).sum())
-    return sealed, {"train": train, "held_out": len(cohort.group) - train}
+    held = tokens(cohort.ids.to_list(), key)
+
+    def packet(labels: NDArray[np.int8]) -> bytes:
+        shown = np.where(cohort.group == TRAIN_ROWS, labels, -1).astype(np.int8)
+        return pack(key=np.frombuffer(key, np.uint8), tokens=held, labels=shown, group=cohort.group)
+
+    _store(node, LENDER, packet(cohort.labels))
+    others = packet(told)
+    return {name: seal(receiver, others, f"{node.programme}|cohort|{name}") for name, receiver in receivers.items()}
 
 
 def accept(node: Node, name: str, sealed: bytes) -> None:
@@ -78,7 +87,9 @@ def aligned(node: Node, name: str) -> Aligned:
     if not path.is_file():
         raise InputError("order", "cohort", "was never handed to this holder", name)
     with np.load(path) as kept:
-        return Aligned(kept["rows"], kept["labels"], kept["group"])
+        cohort = Aligned(kept["rows"], kept["labels"], kept["group"])
+    home = node.folder(name) / "home.npy"
+    return replace(cohort, home=np.load(home)) if home.is_file() else cohort
 
 
 def _store(node: Node, name: str, packet: bytes) -> None:
@@ -86,6 +97,7 @@ def _store(node: Node, name: str, packet: bytes) -> None:
     table = table_of(node, name)
     own = tokens(table.ids.to_list(), arrays["key"].tobytes())
     rows = positions(arrays["tokens"].view(np.uint64), own)
+    (node.folder(name) / "home.npy").unlink(missing_ok=True)  # homes are told anew in every run
     np.savez(node.folder(name) / "cohort.npz", rows=rows, labels=arrays["labels"], group=arrays["group"])
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clients.sample import write_sample
-from model.federation import Federation, Holder, check_delta, check_epsilon, load_federation
+from model.federation import Federation, Holder, load_federation
 from model.inputs import InputError, whole
+from model.terms import check_delta, check_epsilon
 
 Value = str | bool | int | float | bytes
 
@@ -23,8 +24,10 @@ class Node:
     Attributes:
         federation: the file, of which a real node needs only its own part.
         holders: the names this node plays; one in a deployment, several in a small simulation.
-        state: folder for ledgers, keys and the aligned cohort; one sub-folder a holder.
-        epsilon: ceiling of each holder's ledger; infinite only in a simulation.
+        state: folder for keys and the aligned cohort; one sub-folder a holder.
+        ledgers: folder for what must outlive a run: ledgers, told labels, homes; one sub-folder a holder.
+        epsilon: ceiling of each holder's own lines; infinite only in a simulation.
+        total: of all holders' lines on one person.
         simulated: whether the node is one of a simulation, which alone may run without noise.
         programme: names everything released under one budget.
         seed: of the split where the federation gives none, and of initialisation; never of noise.
@@ -33,7 +36,9 @@ class Node:
     federation: Federation
     holders: tuple[str, ...]
     state: Path
+    ledgers: Path
     epsilon: float
+    total: float
     delta: float
     simulated: bool
     programme: str
@@ -47,15 +52,7 @@ class Node:
             InputError: naming the key.
         """
         if "holder" in node_config:
-            seed = whole("node configuration", "seed", node_config.get("seed", 0))
-            federation = load_federation(Path(str(node_config["federation"])))
-            epsilon = check_epsilon("node configuration", "epsilon", node_config.get("epsilon", federation.epsilon))
-            if math.isinf(epsilon):
-                raise InputError("node configuration", "epsilon", "must be finite outside a simulation", epsilon)
-            name = federation.holder(str(node_config["holder"])).name
-            state = Path(str(node_config["state"]))
-            programme = str(node_config.get("programme", federation.name))
-            return cls(federation, (name,), state, epsilon, federation.delta, False, programme, seed)
+            return cls._real(node_config)
         if "num-partitions" not in node_config:  # never fall into a simulation by a misspelt key
             raise InputError("node configuration", "holder", "is missing", remedy="name the holder this node plays")
         seed = whole("run configuration", "seed", run_config.get("seed", 0))
@@ -64,9 +61,32 @@ class Node:
         index = whole("node configuration", "partition-id", node_config.get("partition-id", 0))
         nodes = max(1, whole("node configuration", "num-partitions", node_config.get("num-partitions", 1)))
         names = tuple(h.name for h in federation.holders[index::nodes])
-        out = str(run_config.get("out", ""))
+        out, durable = str(run_config.get("out", "")), str(run_config.get("ledger", ""))
         state = Path(out) / "nodes" if out else Path(tempfile.gettempdir()) / f"fedscore-run-{run_id}"
-        return cls(federation, names, state, epsilon, delta, True, f"{federation.name}-{run_id}", seed)
+        node = cls(federation, names, state, state, epsilon, epsilon, delta, True, f"{federation.name}-{run_id}", seed)
+        return node._lasting(Path(durable)) if durable else node
+
+    @classmethod
+    def _real(cls, config: Mapping[str, Value]) -> Node:
+        """The node of a deployment, from its own configuration alone."""
+        where = "node configuration"
+        federation = load_federation(Path(str(config["federation"])))
+        terms = federation.privacy
+        epsilon = check_epsilon(where, "epsilon", config.get("epsilon", terms.epsilon))
+        if math.isinf(epsilon) or math.isinf(terms.epsilon):
+            raise InputError(where, "epsilon", "must be finite outside a simulation", "inf")
+        names = (federation.holder(str(config["holder"])).name,)
+        state, seed = Path(str(config["state"])), whole(where, "seed", config.get("seed", 0))
+        programme = str(config.get("programme", programme_of(federation, seed)))
+        return cls(federation, names, state, state, epsilon, terms.epsilon, terms.delta, False, programme, seed)
+
+    def _lasting(self, ledgers: Path) -> Node:
+        """This simulated node on ledgers that span runs, under the federation file's own budget."""
+        terms = self.federation.privacy
+        if math.isinf(self.epsilon) or math.isinf(terms.epsilon):
+            raise InputError("command line", "--ledger", "cannot be given without privacy", "inf", "give an epsilon")
+        programme = programme_of(self.federation, self.seed)
+        return replace(self, ledgers=ledgers, epsilon=terms.epsilon, total=terms.epsilon, programme=programme)
 
     def holder(self, name: str) -> Holder:
         """The holder of that name, which this node must play."""
@@ -75,10 +95,35 @@ class Node:
         return self.federation.holder(name)
 
     def folder(self, name: str) -> Path:
-        """Where a holder's ledger, key and cohort lie."""
-        folder = self.state / name
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return folder
+        """Where a holder's key and cohort lie."""
+        return _private(self.state / name)
+
+    def durable(self, name: str) -> Path:
+        """Where a holder's ledger lies, and what else must outlive a run."""
+        return _private(self.ledgers / name)
+
+    def with_edges(self, name: str, edges: Mapping[str, Sequence[float]]) -> Node:
+        """This node with the private bin edges of a holder's features filled in."""
+        if not edges:
+            return self
+        filled = {
+            h.name: replace(h, contract=h.contract.with_edges(edges)) if h.name == name and h.contract else h
+            for h in self.federation.holders
+        }
+        partners = tuple(filled[p.name] for p in self.federation.partners)
+        federation = replace(self.federation, lender=filled[self.federation.lender.name], partners=partners)
+        return replace(self, federation=federation)
+
+
+def _private(folder: Path) -> Path:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def programme_of(federation: Federation, seed: int) -> str:
+    """The name of everything released about a federation's persons; another split is another programme."""
+    pinned = federation.split or federation.cut
+    return federation.name if pinned else f"{federation.name}, split {seed}"
 
 
 def run_federation(run_config: Mapping[str, Value]) -> Federation:
@@ -94,6 +139,6 @@ def run_budget(federation: Federation, run_config: Mapping[str, Value]) -> tuple
     """Epsilon and delta: the run's where it gives them (as text or number), else the federation's."""
     given, delta = run_config.get("epsilon", ""), run_config.get("delta", "")
     return (
-        federation.epsilon if given == "" else check_epsilon("run configuration", "epsilon", given),
-        federation.delta if delta == "" else check_delta("run configuration", "delta", delta),
+        federation.privacy.epsilon if given == "" else check_epsilon("run configuration", "epsilon", given),
+        federation.privacy.delta if delta == "" else check_delta("run configuration", "delta", delta),
     )

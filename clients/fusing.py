@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,29 +12,22 @@ from numpy.typing import NDArray
 
 from clients.cohort import cohort_of, private_key
 from clients.config import Node
+from clients.orders import Agreement, once, once_all
 from clients.scoring import BUCKET_E6, Evidence
-from clients.training import MAX_RATE, ledger, noiseless, releasing
-from model import fusion
-from model.descent import Schedule, sigmoid
+from model import estimates, fusion
+from model.descent import Release, sigmoid
 from model.federation import LENDER
 from model.fusion import Fit, Subscores
 from model.inputs import InputError
 from model.limits.table import MICRO
 from model.points import MAX_SCORE, score_thresholds
-from model.wire import ABSENT, HELD_OUT, TRAIN_ROWS
+from model.wire import ABSENT, HELD_OUT, TRAIN_ROWS, pack, unpack
 from privacy.envelope import unseal
-from privacy.ledger import Ledger
-from privacy.plan import Release
+from privacy.plan import HELD_OUT as HELD_OUT_PERSONS
+
+Floats = NDArray[np.float64]
 
 EVIDENCE = "evidence.parquet"
-
-
-@dataclass(frozen=True)
-class FuseOrder:
-    """What the coordinator asks of the lender: the plan's lines and schedules by the names in `fusion.PARTS`."""
-
-    releases: Mapping[str, Release]
-    schedules: Mapping[str, Schedule]
 
 
 def open_evidence(node: Node, sender: str, sealed: bytes, names: tuple[str, ...]) -> Evidence:
@@ -44,8 +36,16 @@ def open_evidence(node: Node, sender: str, sealed: bytes, names: tuple[str, ...]
     return Evidence.from_bytes(unseal(key, sealed, f"{node.programme}|subscores|{sender}"), names)
 
 
-def fuse(node: Node, order: FuseOrder, blocks: Mapping[str, list[Evidence]], own: str | None) -> Fit:
-    """Fits the fusion table on the training persons and writes the held-out persons' scores to the lender's disk.
+@dataclass(frozen=True)
+class Fused:
+    """The lender's answer: the fit, and the noisy histogram of held-out scores, shape (2 * BINS,), if there are any."""
+
+    fit: Fit
+    histogram: Floats | None
+
+
+def fuse(node: Node, agreement: Agreement, blocks: Mapping[str, list[Evidence]], own: str | None) -> Fused:
+    """Fits the fusion table on the training persons and scores the held-out persons on the lender's own disk.
 
     Args:
         blocks: by domain the evidence of its partners, in the order of preference; the lender's own among them.
@@ -58,40 +58,41 @@ def fuse(node: Node, order: FuseOrder, blocks: Mapping[str, list[Evidence]], own
     columns = [*optional, *([own] if own else [])]
     values = np.stack([_log_odds(merged[d].subscores) for d in columns], axis=1)
     train = cohort.group == TRAIN_ROWS
-    _check(order, fusion.Layout(len(optional), len(columns)))
-    with ledger(node, LENDER) as book:
-        fit = _fit(node, order, Subscores(optional, own, values[train]), cohort.labels[train], book)
-    _write(node, cohort.ids.filter(pl.Series(held)), Subscores(optional, own, values[held]), fit, merged)
-    return fit
+    fit = _fit(node, agreement, Subscores(optional, own, values[train]), cohort.labels[train])
+    scores = _write(node, cohort.ids.filter(pl.Series(held)), Subscores(optional, own, values[held]), fit, merged)
+    return Fused(fit, _evaluate(node, agreement, scores, cohort.labels[held]))
 
 
-def _check(order: FuseOrder, layout: fusion.Layout) -> None:
-    """Refuses lines that do not bound the rows, or that pay for fewer releases than will be made."""
-    for name, (bound, size) in layout.bounds().items():
-        release, schedule = order.releases[name], order.schedules[name]
-        steps = 1 if name == "centres" else schedule.steps
-        if not 0 < schedule.rate <= MAX_RATE:
-            raise InputError("order", f"fusion/{name}", "has a rate out of range", schedule.rate)
-        if release.bound < bound or release.size != size or (release.count, release.probability) != (steps, 1.0):
-            raise InputError("order", f"fusion/{name}", "does not pay for this release", release.to_dict())
+def _fit(node: Node, agreement: Agreement, scores: Subscores, labels: NDArray[np.int8]) -> Fit:
+    """Fits once for the plan: a retry gets the first result, whatever sub-scores it came with."""
+    layout = fusion.Layout(len(scores.optional), len(scores.blocks))
+    lines = {}
+    for part, (bound, size) in layout.bounds().items():
+        line = agreement.line(f"fusion/{part}", LENDER)
+        steps = 1 if part == "centres" else agreement.schedules[line.name].steps
+        if line.bound < bound or line.size < size or (line.count, line.probability) != (steps, 1.0):
+            raise InputError("order", line.name, "does not pay for this release", line.to_dict())
+        lines[part] = replace(line, bound=bound, size=size)
+    schedules = {part: agreement.schedules[line.name] for part, line in lines.items()}
+
+    def draw(releases: Sequence[Release]) -> bytes:
+        adders = dict(zip(lines, releases, strict=True))
+        return fusion.fit(scores, labels.astype(np.float64), adders, schedules).to_json()
+
+    return Fit.from_json(once_all(node, agreement, list(lines.values()), draw))
 
 
-def _fit(node: Node, order: FuseOrder, scores: Subscores, labels: NDArray[np.int8], book: Ledger | None) -> Fit:
-    """Charges every line, then fits, then keeps the result: a retry gets this one."""
-    key = f"{node.programme}|fusion"  # one a programme: other lines, schedules or sub-scores are another programme
-    adders = {name: releasing(release, noiseless(node)) for name, release in order.releases.items()}
-    if book:
-        terms = hashlib.sha256(repr(sorted(order.schedules.items())).encode() + scores.values.tobytes()).hexdigest()
-        for part, release in order.releases.items():
-            book.charge(f"{key}|{part}", release, terms)
-        stored = book.stored(key)
-        if stored is not None:
-            return Fit.from_json(stored)
-        book.claim(key)
-    fit = fusion.fit(scores, labels.astype(np.float64), adders, dict(order.schedules))
-    if book:
-        book.store(key, fit.to_json())
-    return fit
+def _evaluate(node: Node, agreement: Agreement, scores: NDArray[np.int16], labels: NDArray[np.int8]) -> Floats | None:
+    """The noisy histogram from which everybody's estimates of quality are made; the held-out persons pay for it."""
+    if not len(scores):
+        return None
+    line = agreement.line("evaluation/scores", LENDER)
+    cells = 2 * estimates.BINS
+    if line.persons != HELD_OUT_PERSONS or (line.count, line.size, line.probability) != (1, cells, 1.0):
+        raise InputError("order", line.name, "does not pay for this release", line.to_dict())
+    counts = estimates.histogram(scores, labels)
+    reply = once(node, agreement, line, "", lambda release: pack(counts=release(counts)))
+    return unpack(reply)["counts"].astype(np.float64)
 
 
 def _log_odds(subscores: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -112,15 +113,17 @@ def _merged(evidence: list[Evidence], held: NDArray[np.bool_]) -> Evidence:
     return merged
 
 
-def _write(node: Node, ids: pl.Series, scores: Subscores, fit: Fit, evidence: Mapping[str, Evidence]) -> None:
-    """The lender's evidence: z, score, pd, blocks present, sub-scores and families of each held-out person."""
+def _write(
+    node: Node, ids: pl.Series, scores: Subscores, fit: Fit, evidence: Mapping[str, Evidence]
+) -> NDArray[np.int16]:
+    """Writes the lender's evidence (z, score, pd, blocks present, sub-scores and families); returns the scores."""
     z = fusion.z_e6(fit.table, scores)
-    score = MAX_SCORE - np.searchsorted(np.asarray(score_thresholds()), z, side="right")
+    score = (MAX_SCORE - np.searchsorted(np.asarray(score_thresholds()), z, side="right")).astype(np.int16)
     names = np.array([_pattern(scores, p) for p in range(1 << len(scores.optional))])
     frame = pl.DataFrame(
         {
             "id": ids,
-            "score": score.astype(np.int16),
+            "score": score,
             "pd": sigmoid(z / MICRO),
             "z": z / MICRO,
             "z_e6": z,
@@ -138,6 +141,7 @@ def _write(node: Node, ids: pl.Series, scores: Subscores, fit: Fit, evidence: Ma
     temporary = Path(f"{path}.part")
     frame.write_parquet(temporary)
     temporary.replace(path)
+    return score
 
 
 def _pattern(scores: Subscores, pattern: int) -> str:

@@ -5,30 +5,41 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
-from clients.cohort import accept, hand_out, public_key_of
+from clients.cohort import accept, hand_out, public_key_of, sizes_of
 from clients.config import Node
-from clients.fusing import FuseOrder, fuse, open_evidence
+from clients.fusing import fuse, open_evidence
+from clients.homes import assign, learn, presence
+from clients.orders import Agreement, ledger, reserve
+from clients.responses import told_labels
 from clients.scoring import Evidence, score
-from clients.training import Order, train
+from clients.training import Order, bins, train
 from model import wire
 from model.contract import Contract
-from model.descent import Schedule
 from model.federation import LENDER
 from model.inputs import InputError, whole
 from privacy.envelope import SealBroken, seal
-from privacy.ledger import LedgerCorrupt
-from privacy.plan import BudgetExceeded, Release
+from privacy.ledger import LedgerCorrupt, LedgerMismatch
+from privacy.plan import BudgetExceeded
 
 Config = Mapping[str, Any]
 Records = dict[str, ArrayRecord | ConfigRecord]
 
 _log = logging.getLogger("fedscore.clients")
+_CODES: dict[type[Exception], str] = {
+    BudgetExceeded: "budget",
+    InputError: "input",
+    SealBroken: "seal",
+    LedgerCorrupt: "ledger",
+    LedgerMismatch: "ledger",
+}
+_DIGITS = 26  # no number's JSON text is longer
 
 
 def answer(kind: str, message: Message, context: Context) -> Message:
@@ -37,6 +48,8 @@ def answer(kind: str, message: Message, context: Context) -> Message:
         node = Node.of(context.node_config, context.run_config, context.run_id)
         record = message.content.config_records[wire.CONFIG]
         config = json.loads(str(record[wire.JSON]))
+        if not isinstance(config, dict):
+            raise TypeError("an order must be a JSON object")
         content = _HANDLERS[kind](node, config, message.content)
     except Exception as error:  # whatever it is, its text stays here
         code = _code(error)
@@ -47,15 +60,33 @@ def answer(kind: str, message: Message, context: Context) -> Message:
 
 
 def _code(error: Exception) -> str:
-    kinds = {BudgetExceeded: "budget", InputError: "input", LedgerCorrupt: "ledger", SealBroken: "seal"}
-    for kind, code in kinds.items():
+    for kind, code in _CODES.items():
         if isinstance(error, kind):
             return code
     return "protocol" if isinstance(error, KeyError | TypeError | ValueError) else "internal"
 
 
 def _reply(data: object, **sealed: bytes) -> Records:
-    return {wire.CONFIG: ConfigRecord({wire.JSON: json.dumps(data), **sealed})}
+    return {wire.CONFIG: ConfigRecord({wire.JSON: _padded(data), **sealed})}
+
+
+def _padded(data: object) -> str:
+    """JSON text whose length depends on the form of `data` alone, never on how many digits its numbers have."""
+    numbers = 0
+
+    def formed(value: object) -> object:
+        nonlocal numbers
+        if isinstance(value, dict):
+            return {k: formed(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [formed(v) for v in value]
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            numbers += 1
+            return 0
+        return value
+
+    room = len(json.dumps(formed(data))) + _DIGITS * numbers
+    return json.dumps(data).ljust(room)
 
 
 def _bytes(value: object) -> bytes:
@@ -80,50 +111,86 @@ def _describe(node: Node, config: Config, content: RecordDict) -> Records:
     described: dict[str, Any] = {"holders": holders}
     if LENDER in node.holders:
         federation = node.federation
+        terms = replace(federation.privacy, epsilon=min(node.epsilon, node.total), delta=node.delta)
         described["programme"] = {
             "name": node.programme,
             "federation": federation.name,
-            "epsilon": _text(node.epsilon if node.simulated else min(node.epsilon, federation.epsilon)),
-            "delta": node.delta,
-            "shares": dict(federation.shares),
+            "privacy": terms.to_dict(),
+            "total": "inf" if math.isinf(node.total) else node.total,
             "partners": [p.name for p in federation.partners],
             "on_failure": federation.on_failure,
+            "sizes": sizes_of(node),
         }
     return _reply(described)
 
 
-def _text(epsilon: float) -> float | str:
-    return "inf" if np.isinf(epsilon) else epsilon
-
-
 def _cohort(node: Node, config: Config, content: RecordDict) -> Records:
     del content
+    agreement = _agreed(node, node.holder(LENDER).name, config)
+    reserve(node, LENDER, agreement)
+    told = told_labels(node, agreement.response)
+    sealed = hand_out(node, _keys(config), told)
+    return _reply({}, **{f"{wire.SEALED}-{name}": packet for name, packet in sealed.items()})
+
+
+def _presence(node: Node, config: Config, content: RecordDict) -> Records:
+    name = node.holder(config["holder"]).name
+    _unpack(node, name, content)
+    return _reply({"holder": name}, sealed=presence(node, name, base64.b64decode(config["key"])))
+
+
+def _homes(node: Node, config: Config, content: RecordDict) -> Records:
     node.holder(LENDER)
-    keys = {name: base64.b64decode(key) for name, key in config["keys"].items()}
-    sealed, sizes = hand_out(node, keys)
-    return _reply(sizes, **{f"{wire.SEALED}-{name}": packet for name, packet in sealed.items()})
+    record, domains = content.config_records[wire.CONFIG], config["domains"]
+    sealed = {name: _bytes(record[f"{wire.SEALED}-{name}"]) for name in domains}
+    told = assign(node, sealed, domains, _keys(config))
+    return _reply({}, **{f"{wire.SEALED}-{name}": packet for name, packet in told.items()})
+
+
+def _bins(node: Node, config: Config, content: RecordDict) -> Records:
+    name = node.holder(config["holder"]).name
+    _unpack(node, name, content)
+    counts = bins(node, name, _agreed(node, name, config))
+    return {wire.ARRAYS: ArrayRecord({wire.COUNTS: Array(counts)}), **_reply({"holder": name})}
 
 
 def _train(node: Node, config: Config, content: RecordDict) -> Records:
     name = node.holder(config["holder"]).name
+    _unpack(node, name, content)
+    block = config["block"]
+    order = Order(_agreed(node, name, config), block, whole("order", "round", config["round"]))
+    weights = content.array_records[wire.ARRAYS][wire.key(block, wire.LAST)].numpy()
+    trained = train(node.with_edges(name, config["edges"]), name, order, weights)
+    arrays = ArrayRecord({wire.key(block, parameter): Array(value) for parameter, value in trained.items()})
+    return {wire.ARRAYS: arrays, **_reply({"holder": name, "head": _head(node, name)})}
+
+
+def _agreed(node: Node, name: str, config: Config) -> Agreement:
+    """The plan that an order carries; this holder's ledger must be where the order's witness saw it."""
+    seen = config.get("witness")
+    if seen is not None:
+        with ledger(node, name, (whole("order", "witness", seen[0]), str(seen[1]))):
+            pass
+    return Agreement.of(config["plan"], node)
+
+
+def _head(node: Node, name: str) -> list[object]:
+    """What the coordinator keeps as a witness: rows of the ledger and its last hash."""
+    with ledger(node, name) as book:
+        return list(book.head()) if book else []
+
+
+def _unpack(node: Node, name: str, content: RecordDict) -> None:
+    """Keeps what came sealed for this holder: the cohort, and whose home it is."""
     record = content.config_records[wire.CONFIG]
     if wire.SEALED in record:
         accept(node, name, _bytes(record[wire.SEALED]))
-    order = Order(
-        Release.from_dict(config["release"]),
-        _schedule(config["schedule"]),
-        config["engine"],
-        *(whole("order", name, config[name]) for name in ("round", "rounds", "persons", "holders")),
-    )
-    block = config["block"]
-    weights = content.array_records[wire.ARRAYS][wire.key(block, wire.LAST)].numpy()
-    trained = train(node, name, order, weights)
-    arrays = ArrayRecord({wire.key(block, parameter): Array(value) for parameter, value in trained.items()})
-    return {wire.ARRAYS: arrays, **_reply({"holder": name})}
+    if wire.HOME in record:
+        learn(node, name, _bytes(record[wire.HOME]))
 
 
-def _schedule(line: Config) -> Schedule:
-    return Schedule(whole("order", "steps", line["steps"]), float(line["rate"]), float(line["burn_in"]))
+def _keys(config: Config) -> dict[str, bytes]:
+    return {name: base64.b64decode(key) for name, key in config["keys"].items()}
 
 
 def _subscores(node: Node, config: Config, content: RecordDict) -> Records:
@@ -135,7 +202,7 @@ def _subscores(node: Node, config: Config, content: RecordDict) -> Records:
 
 def _evidence(node: Node, name: str, config: Config, content: RecordDict) -> Evidence:
     weights = content.array_records[wire.ARRAYS][wire.key(config["block"], wire.MEAN)].numpy()
-    return score(node, name, config["engine"], weights)
+    return score(node.with_edges(name, config["edges"]), name, _agreed(node, name, config), weights)
 
 
 def _fuse(node: Node, config: Config, content: RecordDict) -> Records:
@@ -157,10 +224,12 @@ def _fuse(node: Node, config: Config, content: RecordDict) -> Records:
     own = config["block"]
     if own is not None:
         blocks[own] = [_evidence(node, LENDER, config, content)]
-    releases = {name: Release.from_dict(line) for name, line in config["releases"].items()}
-    schedules = {name: _schedule(line) for name, line in config["schedules"].items()}
-    fit = fuse(node, FuseOrder(releases, schedules), blocks, own)
-    return _reply({"table": fit.table.to_dict(), "centres": fit.centres})
+    fused = fuse(node, _agreed(node, LENDER, config), blocks, own)
+    head = _head(node, LENDER)
+    told = _reply({"table": fused.fit.table.to_dict(), "centres": fused.fit.centres, "head": head})
+    if fused.histogram is None:
+        return told
+    return {wire.ARRAYS: ArrayRecord({wire.COUNTS: Array(fused.histogram)}), **told}
 
 
 def _families(contract: Config) -> tuple[str, ...]:
@@ -170,6 +239,9 @@ def _families(contract: Config) -> tuple[str, ...]:
 _HANDLERS: dict[str, Callable[[Node, Config, RecordDict], Records]] = {
     wire.DESCRIBE: _describe,
     wire.COHORT: _cohort,
+    wire.PRESENCE: _presence,
+    wire.HOMES: _homes,
+    wire.BINS: _bins,
     wire.TRAIN: _train,
     wire.SUBSCORES: _subscores,
     wire.FUSE: _fuse,

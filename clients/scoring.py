@@ -9,10 +9,14 @@ from numpy.typing import NDArray
 
 from clients.cohort import Aligned, aligned, table_of
 from clients.config import Node
+from clients.orders import Agreement, once
+from clients.training import places
+from model import averages
+from model.averages import families_of
 from model.blocks import Block
 from model.inputs import InputError
 from model.limits.table import MICRO
-from model.wire import ABSENT, HELD_OUT, TRAIN_ROWS, pack, unpack
+from model.wire import ABSENT, HELD_OUT, pack, unpack
 
 Floats = NDArray[np.float64]
 
@@ -53,43 +57,52 @@ class Evidence:
         )
 
 
-def score(node: Node, name: str, engine: str, weights: Floats) -> Evidence:
+def score(node: Node, name: str, agreement: Agreement, weights: Floats) -> Evidence:
     """Sub-scores of the whole cohort by this holder's rows.
 
-    They are per-person values for the lender, by declared agreement; epsilon does not cover them.
+    They are per-person values for the lender, by declared agreement; epsilon does not cover them. What reasons are
+    measured against, the averages of the training persons, is a release that the plan pays for.
     """
     table, cohort = table_of(node, name), aligned(node, name)
     if table.encoding is None:
         raise InputError("order", "block", "is not this holder's", name)
-    block = Block.finished(engine, table.encoding, weights)
+    block = Block.finished(agreement.engine, table.encoding, weights)
     here = cohort.rows >= 0
     values = np.full(len(cohort.rows), ABSENT, dtype=np.int32)
     scored = np.clip(block.subscores(table.codes[:, cohort.rows[here]]), -CLAMP, CLAMP)
     values[here] = np.rint(scored * MICRO)
-    names = families_of(block)
-    families, shortfalls = _families(block, table.codes, cohort, names)
+    names = families_of(table.encoding)
+    average = _averages(node, name, agreement, block, names)
+    families, shortfalls = _families(block, table.codes, cohort, average)
     return Evidence(values, families, shortfalls, names)
 
 
-def families_of(block: Block) -> tuple[str, ...]:
-    """The reason families of a block's contract, sorted; public."""
-    return tuple(sorted({p.feature.group for p in block.encoding.parts}))
+def _averages(node: Node, name: str, agreement: Agreement, block: Block, names: tuple[str, ...]) -> Floats | None:
+    """The noisy averages of the families over the training persons, shape (families,); None where none are told."""
+    if not agreement.has(f"reasons/{name}"):
+        return None
+    line = agreement.line(f"reasons/{name}", name)
+    if line.count != 1 or line.size != len(names) + 1 or line.bound < averages.BOUND or line.probability != 1.0:
+        raise InputError("order", line.name, "does not pay for this release", line.to_dict())
+    cohort = aligned(node, name)
+    rows = cohort.rows[places(cohort, line)]
+    sums = averages.sums(block.by_group(table_of(node, name).codes[:, rows]), names, len(rows))
+    reply = once(node, agreement, line, "", lambda release: pack(sums=release(sums)))
+    return averages.averages(unpack(reply)["sums"].astype(np.float64))
 
 
 def _families(
-    block: Block, codes: NDArray[np.uint16], cohort: Aligned, names: tuple[str, ...]
+    block: Block, codes: NDArray[np.uint16], cohort: Aligned, average: Floats | None
 ) -> tuple[NDArray[np.int8], NDArray[np.int16]]:
     """For each held-out person the families that raise its risk most above this holder's average trained person."""
     held = cohort.rows[cohort.group == HELD_OUT]
     families = np.full((len(held), FAMILIES), -1, dtype=np.int8)
     shortfalls = np.zeros((len(held), FAMILIES), dtype=np.int16)
-    trained = cohort.rows[(cohort.group == TRAIN_ROWS) & (cohort.rows >= 0)]
     here = held >= 0
-    parts = block.by_group(codes[:, held[here]])
-    if not parts or not here.any() or not len(trained):
+    if average is None or not here.any():
         return families, shortfalls
-    average = block.by_group(codes[:, trained])
-    excess = np.stack([parts[name] - average[name].mean() for name in names], axis=1)
+    parts = block.by_group(codes[:, held[here]])
+    excess = np.stack([parts[name] for name in sorted(parts)], axis=1) - average
     steps = np.floor(excess * (MICRO / BUCKET_E6)).astype(np.int16)
     worst = np.argsort(-steps, axis=1, kind="stable")[:, :FAMILIES]
     amounts = np.take_along_axis(steps, worst, axis=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,8 @@ WARN_SHARE = 0.05
 class Table:
     """What one holder has: `codes` has shape (features, n) in the order of `ids`.
 
-    `labels` are a partner's own outcomes where its contract names them. `notes` are for the holder's own eyes.
+    `labels` are a partner's own outcomes where its contract names them. `raw` are the values of features with private
+    bins, NaN where missing or special. `notes` are for the holder's own eyes.
     """
 
     ids: pl.Series
@@ -34,6 +35,7 @@ class Table:
     codes: Codes
     labels: NDArray[np.float64] | None
     notes: tuple[str, ...]
+    raw: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,15 @@ def load_table(federation: Federation, holder: Holder) -> Table:
     table = _only(federation, holder, table)
     notes: list[str] = []
     codes = np.empty((len(names), table.height), dtype=np.uint16)
+    raw = {}
     for row, part in zip(codes, encoding.parts, strict=True):
         row[:] = _codes(part, table, where[part.feature.name], notes)
+        if part.feature.private:
+            raw[part.feature.name] = np.where(row < part.ordered, _numbers(table, part.feature.name), np.nan)
     labels = None
     if contract.outcome:
         labels = _labels(where[contract.outcome], contract.outcome, table[contract.outcome]).astype(np.float64)
-    return Table(table[federation.id], encoding, codes, labels, tuple(notes))
+    return Table(table[federation.id], encoding, codes, labels, tuple(notes), raw)
 
 
 def _lender_columns(federation: Federation, wanted: Sequence[str]) -> tuple[pl.DataFrame, dict[str, Path]]:
@@ -160,12 +165,11 @@ def _codes(part: FeatureBins, table: pl.DataFrame, path: Path, notes: list[str])
     feature = part.feature
     column = pl.col(feature.name)
     if feature.kind == "numeric":
-        is_text = table[feature.name].dtype == pl.String
-        values = table.select(number(column, is_text))[feature.name].fill_null(float("nan")).to_numpy()
+        values = _numbers(table, feature.name)
         special = np.isin(values, [float(s) for s in feature.special]) if feature.special else False
         outside = ((values < feature.low) | (values > feature.high)) & ~np.asarray(special)
         _note(notes, path, feature.name, "outside its range (clamped)", outside)
-        if is_text:
+        if table[feature.name].dtype == pl.String:
             given = table.select(text(column))[feature.name].is_not_null().to_numpy()
             _note(notes, path, feature.name, "not numbers (missing)", np.isnan(values) & given)
         return part.codes_of_numbers(values)
@@ -176,6 +180,12 @@ def _codes(part: FeatureBins, table: pl.DataFrame, path: Path, notes: list[str])
     result = np.where(plain.is_null().to_numpy(), part.missing, codes.to_numpy()).astype(np.uint16)
     _note(notes, path, feature.name, "not in the contract (bin `other`)", result == part.other)
     return result
+
+
+def _numbers(table: pl.DataFrame, name: str) -> NDArray[np.float64]:
+    """A column's values as numbers, NaN where it has none."""
+    values = table.select(number(pl.col(name), table[name].dtype == pl.String))[name]
+    return values.fill_null(float("nan")).to_numpy()
 
 
 def _note(notes: list[str], path: Path, name: str, what: str, rows: NDArray[np.bool_]) -> None:

@@ -1,10 +1,8 @@
-"""Training a block at one holder: charge the ledger, then descend on noisy sums, then release."""
+"""Training a block at one holder: what the plan pays for is charged, then descended on noisy sums, then released."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,49 +10,33 @@ from numpy.typing import NDArray
 
 from clients.cohort import Aligned, aligned, table_of
 from clients.config import Node
-from clients.tables import Table
-from model import scorecard
+from clients.orders import Agreement, once
+from model import quantiles, scorecard
 from model.blocks import CLIP_NORM, HIDDEN, network_size
 from model.descent import MAX_WEIGHT, Schedule, descend
 from model.descent import Release as Releasing
 from model.encoding import Codes, Encoding
+from model.federation import LENDER
 from model.inputs import InputError, whole
 from model.wire import LAST, MEAN, pack, unpack
-from privacy.ledger import Ledger
 from privacy.noise import Csprng, poisson_batch
 from privacy.plan import Release
 
 Floats = NDArray[np.float64]
 
-MAX_RATE = 1e3
-
 
 @dataclass(frozen=True)
 class Order:
-    """What the coordinator asks of a holder for its block, all of it public.
+    """Which round of its block a holder is asked for: `round` counts from 1, the steps are divided among rounds."""
 
-    Attributes:
-        release: the line of the plan: how many noisy sums, of which bound, with how much noise.
-        schedule: steps and rate of the whole training.
-        engine: scorecard, network or opacus.
-        round: which of `rounds` this is, from 1; the steps are divided among them.
-        persons: size of the training cohort.
-        holders: partners of the domain, who share its persons.
-    """
-
-    release: Release
-    schedule: Schedule
-    engine: str
+    agreement: Agreement
+    block: str
     round: int
-    rounds: int
-    persons: int
-    holders: int
 
-    @property
-    def steps(self) -> int:
-        """Steps of this round; over all rounds they sum to the schedule's."""
-        whole = self.schedule.steps
-        return whole * self.round // self.rounds - whole * (self.round - 1) // self.rounds
+    def steps(self, count: int) -> int:
+        """Steps of this round; over all rounds they sum to `count`."""
+        rounds = self.agreement.rounds
+        return count * self.round // rounds - count * (self.round - 1) // rounds
 
 
 def train(node: Node, name: str, order: Order, weights: Floats) -> dict[str, Floats]:
@@ -62,93 +44,94 @@ def train(node: Node, name: str, order: Order, weights: Floats) -> dict[str, Flo
 
     A retry of a round gets the stored bytes of the first answer: noise is never drawn twice for one charge.
     """
-    table = table_of(node, name)
-    if table.encoding is None:
-        raise InputError("order", "block", "is not this holder's", name)
-    if not 1 <= order.round <= order.rounds <= order.release.count or order.schedule.steps != order.release.count:
-        raise InputError("order", "steps", "do not fit the plan", [order.round, order.rounds])
-    whole("order", "count", order.release.count)
-    if not (np.abs(weights) <= MAX_WEIGHT).all() or not 0 < order.schedule.rate <= MAX_RATE:
-        raise InputError("order", "weights", "or its rate are out of range")
-    cohort = aligned(node, name)
-    gradient = _gradient(table, table.encoding, cohort, order, weights)  # checks the order before it is paid for
-    release = releasing(order.release, noiseless(node))
-    with ledger(node, name) as book:
-        key = f"{node.programme}|block"  # one a programme: other terms are another programme
-        if book:
-            book.charge(key, order.release, f"{order.engine}, {order.rounds} rounds")
-        reply = book.stored(f"{key}|{order.round}") if book else None
-        if reply is None:
-            if book:
-                book.claim(f"{key}|{order.round}")
-            burn_in = order.schedule.burn_in if order.rounds == 1 else 0.0
-            expected = order.persons / order.holders * order.release.probability
-            part = Schedule(order.steps, order.schedule.rate, burn_in)
-            last, mean = descend(weights, gradient, release, expected, part)
-            reply = pack(**{LAST: last, MEAN: mean})
-            if book:
-                book.store(f"{key}|{order.round}", reply)
+    agreement = order.agreement
+    line = agreement.line(f"{order.block}/{name}", name)
+    schedule = agreement.schedules[line.name]
+    if not 1 <= order.round <= agreement.rounds <= line.count or schedule.steps != line.count:
+        raise InputError("order", "steps", "do not fit the plan", [order.round, agreement.rounds])
+    whole("order", "count", line.count)
+    if not (np.abs(weights) <= MAX_WEIGHT).all():
+        raise InputError("order", "weights", "are out of range")
+    gradient = _gradient(node, name, agreement, line, weights)  # checks the order before it is paid for
+
+    def draw(release: Releasing) -> bytes:
+        burn_in = schedule.burn_in if agreement.rounds == 1 else 0.0
+        expected = agreement.sizes["train"] / agreement.holders(order.block) * line.probability
+        part = Schedule(order.steps(line.count), schedule.rate, burn_in)
+        last, mean = descend(weights, gradient, release, expected, part)
+        return pack(**{LAST: last, MEAN: mean})
+
+    reply = once(node, agreement, line, str(order.round), draw)
     return {k: v.astype(np.float64) for k, v in unpack(reply).items()}
 
 
-@contextmanager
-def ledger(node: Node, name: str) -> Iterator[Ledger | None]:
-    """The holder's ledger; None in a simulation without privacy, which must never touch a durable one."""
-    if noiseless(node):
-        yield None
-        return
-    book = Ledger(node.folder(name) / "ledger.db", node.epsilon, node.delta)
-    try:
-        yield book
-    finally:
-        book.close()
+def bins(node: Node, name: str, agreement: Agreement) -> Floats:
+    """The noisy counts from which the edges of this holder's private features are chosen, shape (FINE * features,)."""
+    line = agreement.line(f"bins/{name}", name)
+    table, cohort = table_of(node, name), aligned(node, name)
+    features = [p.feature for p in table.encoding.parts if p.feature.private] if table.encoding else []
+    if line.count != 1 or line.size != quantiles.FINE * len(features) or line.bound < quantiles.bound(len(features)):
+        raise InputError("order", line.name, "does not pay for this release", line.to_dict())
+    rows = places(cohort, line)
+    counts = quantiles.counts(features, [table.raw[f.name][cohort.rows[rows]] for f in features])
+    reply = once(node, agreement, line, "", lambda release: pack(counts=release(counts)))
+    return unpack(reply)["counts"].astype(np.float64)
 
 
-def noiseless(node: Node) -> bool:
-    """Whether this is a simulation without privacy."""
-    return node.simulated and math.isinf(node.epsilon)
+def places(cohort: Aligned, line: Release) -> NDArray[np.int64]:
+    """Places in the cohort of the training persons that a line touches.
 
-
-def releasing(release: Release, exact: bool) -> Releasing:
-    """The function that adds the release's noise; without noise only in a simulation without privacy."""
-    if release.noise_multiplier == 0 and not exact:
-        raise InputError("order", "noise_multiplier", "must be > 0", 0)
-    mechanism, rng = release.mechanism, Csprng()
-    return lambda total: mechanism.release(total, rng)
+    Where the line is charged to one home partner a person, only those whose home this holder is.
+    """
+    if not line.home:
+        return cohort.trainable
+    if cohort.home is None:
+        raise InputError("order", "home", "was never told to this holder")
+    return cohort.trainable[cohort.home[cohort.trainable]]
 
 
 def _gradient(
-    table: Table, encoding: Encoding, cohort: Aligned, order: Order, weights: Floats
+    node: Node, name: str, agreement: Agreement, line: Release, weights: Floats
 ) -> Callable[[Floats], Floats]:
-    """The block's exact gradient sum; raises `InputError` where the order does not bound or fit it."""
-    places = cohort.trainable
+    """The block's exact gradient sum; raises `InputError` where the line does not bound or fit it."""
+    table, cohort = table_of(node, name), aligned(node, name)
+    encoding = table.encoding
+    if encoding is None:
+        raise InputError("order", "block", "is not this holder's", name)
+    here = places(cohort, line)
     if table.labels is None:  # any other label would stretch the residual, and with it the sensitivity
-        places = places[np.isin(cohort.labels[places], (0, 1))]
-    rows = cohort.rows[places]
-    labels = (cohort.labels[places] if table.labels is None else table.labels[rows]).astype(np.float64)
-    if order.engine == "scorecard":
-        if order.release.probability != 1.0:
+        here = here[np.isin(cohort.labels[here], (0, 1))]
+    rows = cohort.rows[here]
+    labels = (cohort.labels[here] if table.labels is None else table.labels[rows]).astype(np.float64)
+    stretch = 1.0
+    response = agreement.response
+    if response is not None and table.labels is None and name != LENDER:
+        labels, stretch = response.unbiased(labels), response.stretch
+    if agreement.engine == "scorecard":
+        if line.probability != 1.0:
             raise InputError("order", "probability", "must be 1: this block passes over everybody")
         gradient = scorecard.gradient_sum(encoding, table.codes[:, rows], labels)
-        bound, size = encoding.row_norm, encoding.columns
+        bound, size = encoding.row_norm * stretch, encoding.columns
     else:
-        gradient = _network_gradient(encoding, table.codes[:, rows], labels, order)
+        gradient = _network_gradient(encoding, table.codes[:, rows], labels, agreement.engine, line.probability)
         bound, size = CLIP_NORM * (1 + 1e-9), network_size(encoding)
-    if order.release.bound < bound or order.release.size != size or weights.shape != (size,):
-        raise InputError("order", "release", "does not bound this block", [order.release.bound, order.release.size])
+    if line.bound < bound or line.size != size or weights.shape != (size,):
+        raise InputError("order", "line", "does not bound this block", [line.bound, line.size])
     return gradient
 
 
-def _network_gradient(encoding: Encoding, codes: Codes, labels: Floats, order: Order) -> Callable[[Floats], Floats]:
+def _network_gradient(
+    encoding: Encoding, codes: Codes, labels: Floats, engine: str, probability: float
+) -> Callable[[Floats], Floats]:
     """The clipped gradient sum of the network block over a fresh Poisson batch at every call."""
     from model import network
 
     shape = network.Shape(encoding.columns - 1, HIDDEN)
-    clipped_sum = network.clipped_sum if order.engine == "network" else network.clipped_sum_opacus
+    clipped_sum = network.clipped_sum if engine == "network" else network.clipped_sum_opacus
     rng = Csprng()
 
     def gradient(theta: Floats) -> Floats:
-        batch = poisson_batch(rng, len(labels), order.release.probability)
+        batch = poisson_batch(rng, len(labels), probability)
         rows = encoding.matrix(codes[:, batch])[:, 1:]
         return clipped_sum(theta, rows, labels[batch], shape, CLIP_NORM)
 

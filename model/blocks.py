@@ -40,8 +40,10 @@ class Spec:
     probability: float = 1.0
 
 
-def spec(engine: str, encoding: Encoding, persons: int, mu: float, holders: int = 1) -> Spec:
+def spec(engine: str, encoding: Encoding, persons: int, mu: float, holders: int = 1, stretch: float = 1.0) -> Spec:
     """The spec of a block from its public encoding, the cohort's size and its budget `mu`.
+
+    `stretch` is the largest size of a residual p - y: 1, or more where labels come by randomised response.
 
     >>> from model.contract import Contract, Feature
     >>> encoding = Encoding.of(Contract("payments", 1, (Feature("late", "flag"),)))
@@ -49,8 +51,8 @@ def spec(engine: str, encoding: Encoding, persons: int, mu: float, holders: int 
     True
     """
     if engine == "scorecard":
-        plan = scorecard.schedule(encoding.row_norm, persons, mu, holders)
-        return Spec(encoding.columns, encoding.row_norm, plan)
+        plan = scorecard.schedule(encoding.row_norm, persons, mu, holders, stretch)
+        return Spec(encoding.columns, encoding.row_norm * stretch, plan)
     batch = min(1.0, NETWORK_BATCH / persons)
     rate = 1.33 if math.isinf(mu) else float(np.clip(0.33 * (mu * persons / 5400) ** 0.75, 0.05, 1.33))
     return Spec(network_size(encoding), CLIP_NORM * (1 + 1e-9), Schedule(NETWORK_STEPS, rate / holders, 0.8), batch)

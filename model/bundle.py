@@ -32,6 +32,7 @@ class Bundle:
         table: the fusion table, calibration folded in.
         centres: each block's average log-odds (noisy): what reasons are measured against.
         statement: the privacy statement.
+        quality: estimates on held-out persons from their noisy histogram; None where nobody was held out.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Bundle:
     table: FusionTable
     centres: Mapping[str, float]
     statement: Mapping[str, Any]
+    quality: Mapping[str, Any] | None = None
 
     def save(self, folder: Path) -> str:
         """Writes the bundle into a folder that must not exist yet; returns its sha256."""
@@ -60,6 +62,7 @@ class Bundle:
             "fusion": self.table.to_dict(),
             "centres": dict(self.centres),
             "statement": dict(self.statement),
+            "quality": self.quality,
             "arrays_sha256": hashlib.sha256((folder / _ARRAYS).read_bytes()).hexdigest(),
         }
         text = json.dumps(head, indent=1, sort_keys=True, ensure_ascii=False)
@@ -79,7 +82,7 @@ class Bundle:
             encoding = Encoding.of(Contract.from_dict(row["contract"]))
             blocks[domain] = Block(row["engine"], encoding, arrays[f"{domain}/weights"])
         table = FusionTable.from_dict(head["fusion"], folder / _HEAD)
-        return cls(head["name"], blocks, table, head["centres"], head["statement"])
+        return cls(head["name"], blocks, table, head["centres"], head["statement"], head.get("quality"))
 
 
 def decision_bundle(folder: Path) -> DecisionBundle:

@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,8 @@ class Feature:
     """One column of a domain.
 
     `low` and `high` clamp a numeric value; `special` values and missing have bins of their own; `values` are the
-    categories, in their order when the kind is ordinal; `edges` are public bin edges, increasing.
+    categories, in their order when the kind is ordinal; `edges` are bin edges, increasing: public ones, or, where
+    `private`, what a noisy release of the run gave.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Feature:
     group: str = "other"
     values: tuple[str, ...] = ()
     protected: bool = False
+    private: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,11 @@ class Contract:
         """This contract without its protected features, unless `use_protected`."""
         kept = tuple(f for f in self.features if use_protected or not f.protected)
         return replace(self, features=kept)
+
+    def with_edges(self, edges: Mapping[str, Sequence[float]]) -> Contract:
+        """This contract with the edges of its private features filled in, by name."""
+        filled = (replace(f, edges=tuple(edges[f.name])) if f.private and f.name in edges else f for f in self.features)
+        return replace(self, features=tuple(filled))
 
 
 def _from_plain(row: Mapping[str, Any]) -> Feature:
@@ -154,6 +161,7 @@ def _feature(path: Path, number: int, row: Mapping[str, Any]) -> Feature:
     if kind == "flag":
         values = ("0", "1")
     low, high = _range(path, where, kind, row)
+    private = kind == "numeric" and row.get("edges") == "private"
     feature = Feature(
         name=name,
         kind=kind,
@@ -162,11 +170,12 @@ def _feature(path: Path, number: int, row: Mapping[str, Any]) -> Feature:
         high=high,
         scale=_one_of(path, f"{where}.scale", row.get("scale", "linear"), SCALES),
         special=_texts(path, f"{where}.special", row.get("special", [])),
-        edges=_edges(path, f"{where}.edges", row.get("edges", [])),
+        edges=() if private else _edges(path, f"{where}.edges", row.get("edges", [])),
         direction=_one_of(path, f"{where}.direction", row.get("direction", ""), ("", *DIRECTIONS)),
         group=_group(path, f"{where}.group", row.get("group", "other")),
         values=values,
         protected=_flag(path, f"{where}.protected", row.get("protected", False)),
+        private=private,
     )
     _check_numbers(path, where, feature)
     if feature.scale == "log" and low < 0:
@@ -230,7 +239,7 @@ def _numbers(value: object) -> list[float] | None:
 def _edges(path: Path, field: str, value: object) -> tuple[float, ...]:
     numbers = _numbers(value)
     if numbers is None or any(b <= a for a, b in itertools.pairwise(numbers)):
-        raise InputError(path, field, "must be increasing finite numbers", value)
+        raise InputError(path, field, 'must be increasing finite numbers, or "private"', value)
     return tuple(numbers)
 
 

@@ -22,6 +22,7 @@ Release = Callable[[Floats], Floats]
 MOMENTUM = 0.9
 MIN_STEPS, MAX_STEPS = 100, 500
 MAX_WEIGHT = 1e6  # no iterate goes beyond: whatever is asked, exact sums stay finite
+MAX_RATE = 1e3  # of a schedule that a holder follows
 MAX_TIME = 6000.0  # beyond it nothing was gained on any set
 
 

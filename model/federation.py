@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 
 from model.contract import DOMAIN, Contract, load_contract, normal_text
 from model.inputs import InputError, read_toml, refuse_unknown
+from model.terms import RESERVED, PrivacyTerms, privacy_terms
 
 LENDER = "lender"
 MAX_PARTNERS = 10
@@ -46,8 +46,8 @@ class Holder:
 class Federation:
     """One federation file, parsed.
 
-    `shares` are parts of the budget by holder, `fusion` among them; empty: by size. `income` and `requested` name the
-    lender's columns of monthly income and requested amount, in whole currency units, that a simulation decides with.
+    `income` and `requested` name the lender's columns of monthly income and requested amount, in whole currency units,
+    that a simulation decides with.
     """
 
     path: Path
@@ -56,9 +56,7 @@ class Federation:
     outcome: str
     split: str | None
     cut: Cut | None
-    epsilon: float
-    delta: float
-    shares: Mapping[str, float]
+    privacy: PrivacyTerms
     lender: Holder
     partners: tuple[Holder, ...]
     on_failure: str = "continue"
@@ -93,7 +91,6 @@ def load_federation(path: Path, data: Path | None = None) -> Federation:
     head = _table(path, table, "federation")
     refuse_unknown(path, "federation", head, ("name", "id", "outcome", "split", "cut", "use-protected", "on-failure"))
     privacy = _table(path, table, "privacy") if "privacy" in table else {}
-    refuse_unknown(path, "privacy", privacy, ("epsilon", "delta", "shares"))
     protected = head.get("use-protected", False)
     if not isinstance(protected, bool):
         raise InputError(path, "federation.use-protected", "must be true or false", protected)
@@ -106,9 +103,7 @@ def load_federation(path: Path, data: Path | None = None) -> Federation:
         outcome=_text(path, "federation.outcome", head.get("outcome", "label")),
         split=_text(path, "federation.split", head["split"]) if "split" in head else None,
         cut=_cut(path, head.get("cut")),
-        epsilon=check_epsilon(path, "privacy.epsilon", privacy.get("epsilon", 1.0)),
-        delta=check_delta(path, "privacy.delta", privacy.get("delta", 1e-5)),
-        shares=_shares(path, privacy.get("shares", {}), [LENDER, "fusion", *(p.name for p in partners)]),
+        privacy=privacy_terms(path, privacy, [p.name for p in partners]),
         lender=reader.lender(_table(path, table, "lender")),
         partners=partners,
         on_failure=str(head.get("on-failure", "continue")),
@@ -144,22 +139,6 @@ def _refuse_leaks(federation: Federation) -> None:
                 raise InputError(federation.path, f"{where}: feature.{feature.name}", rule, remedy="delete it there")
 
 
-def check_epsilon(file: str | Path, field_name: str, value: object) -> float:
-    """Epsilon as a number > 0; `inf` (no privacy) is for simulations."""
-    number = _number(value)
-    if number is None or not number > 0:
-        raise InputError(file, field_name, "must be a number > 0", value, "1.0 is a usual budget")
-    return number
-
-
-def check_delta(file: str | Path, field_name: str, value: object) -> float:
-    """Delta as a number in (0, 1)."""
-    number = _number(value)
-    if number is None or not 0 < number < 1:
-        raise InputError(file, field_name, "must be a number in (0, 1)", value, "1e-5 is usual")
-    return number
-
-
 @dataclass(frozen=True)
 class _Reader:
     """Reads holders; contract paths are relative to the federation file, data paths to `base`."""
@@ -177,8 +156,8 @@ class _Reader:
     def partner(self, where: str, row: Mapping[str, Any]) -> Holder:
         refuse_unknown(self.path, where, row, ("name", "domain", "data", "contract", "only"))
         name, domain = row.get("name"), row.get("domain")
-        if not isinstance(name, str) or not _NAME.fullmatch(name) or name in (LENDER, "fusion"):
-            rule = "must be lower-case letters, digits, '.', '_' or '-', and neither lender nor fusion"
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or name in RESERVED:
+            rule = "must be lower-case letters, digits, '.', '_' or '-', and none of " + ", ".join(RESERVED)
             raise InputError(self.path, f"{where}.name", rule, name)
         if not isinstance(domain, str) or not DOMAIN.fullmatch(domain):
             remedy = "payments, ecommerce or tax_business, for example"
@@ -251,29 +230,6 @@ def _text(path: Path, field_name: str, value: object) -> str:
 def _column(path: Path, table: Mapping[str, Any], name: str) -> str | None:
     lender = table["lender"]
     return _text(path, f"lender.{name}", lender[name]) if name in lender else None
-
-
-def _number(value: object) -> float | None:
-    """A number, also where Flower's run configuration carries it as text."""
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-        return None
-    return float(value)
-
-
-def _shares(path: Path, value: object, known: list[str]) -> Mapping[str, float]:
-    if not isinstance(value, dict):
-        raise InputError(path, "privacy.shares", "must be a table of numbers", value)
-    refuse_unknown(path, "privacy.shares", value, known)
-    for name, share in value.items():
-        number = _number(share)
-        if number is None or not 0 < number < math.inf:
-            raise InputError(path, f"privacy.shares.{name}", "must be a number > 0", share)
-    return {name: float(share) for name, share in value.items()}
 
 
 def _cut(path: Path, value: object) -> Cut | None:

@@ -25,6 +25,7 @@ Floats = NDArray[np.float64]
 
 CENTRE = -2.0  # log-odds about which sub-scores are bounded before their mean is known
 RANGE = 3.0  # log-odds: a person's centred sub-scores are scaled by this and bounded to norm 1
+LARGEST = 1e3  # in units of RANGE, beyond what the wire can carry: no sub-score's products overflow
 START = 0.7  # weight of every block before data: domains overlap, so less than 1
 CONSTANT, ABSENCE, PATTERN, SLOPE = 0.5, 0.35, 0.3, 0.2  # column scales: the row's norm is their sum of squares
 PLATT_RANGE = 4.0  # log-odds about the centre within which calibration looks
@@ -155,7 +156,7 @@ def fit(scores: Subscores, labels: Floats, releases: dict[str, Release], schedul
     """
     layout = Layout(len(scores.optional), len(scores.blocks))
     centres = _centres(scores, releases["centres"])
-    centred = np.nan_to_num((scores.values - centres) / RANGE)
+    centred = _filled((scores.values - centres) / RANGE)
     rows = _bounded(centred)
     maps = [layout.weights_map(p) for p in range(1 << layout.optional)]
     theta = _descend(
@@ -192,6 +193,11 @@ def z_e6(table: FusionTable, scores: Subscores) -> NDArray[np.int64]:
     return out
 
 
+def _filled(rows: Floats) -> Floats:
+    """Zero where there is no relationship, and nowhere beyond `LARGEST`: an infinity would spoil everybody's sum."""
+    return np.nan_to_num(np.clip(rows, -LARGEST, LARGEST))
+
+
 def _bounded(rows: Floats) -> Floats:
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.maximum(norms, 1.0))
@@ -200,7 +206,7 @@ def _bounded(rows: Floats) -> Floats:
 def _centres(scores: Subscores, release: Release) -> Floats:
     """Noisy means of the sub-scores over those who have them."""
     count = len(scores.blocks)
-    scaled = _bounded(np.nan_to_num((scores.values - CENTRE) / (2 * RANGE)))
+    scaled = _bounded(_filled((scores.values - CENTRE) / (2 * RANGE)))
     sums = release(np.concatenate([scaled.sum(axis=0), scores.present.sum(axis=0) / math.sqrt(count)]))
     present = np.maximum(sums[count:] * math.sqrt(count), 1.0)
     return CENTRE + 2 * RANGE * np.clip(sums[:count] / present, -0.5, 0.5)
@@ -230,7 +236,7 @@ class _Rows:
 
         def gradient(theta: Floats) -> Floats:
             parts = [m.T @ (rows.T @ (sigmoid(rows @ (m @ theta)) - y)) for rows, m, y in grouped]
-            return np.asarray(sum(parts))
+            return np.asarray(sum(parts, np.zeros_like(theta)))
 
         return gradient
 

@@ -1,10 +1,11 @@
 """A small network for interactions, and the clipped sum of its per-person gradients.
 
 The only file that uses torch: arrays go in and come out as numpy. Batches and noise are the caller's: a Poisson batch,
-`clipped_sum` and Gaussian noise make one step of DP-SGD (Abadi et al. 2016). Hidden units are tanh, not ReLU: its
-slope is continuous, so the last bit of a matrix product, which may depend on who else is in the batch, cannot switch
-another person's gradient on or off. Everything is float64 for the same reason: when one of 2048 rows leaves, float32
-moves the sum of the others by 1e-4 clip norms, float64 by 1e-13.
+`clipped_sum` and Gaussian noise make one step of DP-SGD (Abadi et al. 2016). The last bits of a matrix product may
+depend on who else is in the batch, so hidden units are tanh, not ReLU: no bit switches a gradient on or off.
+Everything is float64: when one of 2048 rows leaves, float32 moves the sum of the others by 1e-4 clip norms, float64 by
+1e-13. And rows are multiplied in blocks of one size: in a product as long as the batch, parameters chosen for it (of
+1e6, all but cancelling on a known row) made the last bits 1e-3 clip norms.
 """
 
 from __future__ import annotations
@@ -19,15 +20,16 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-__all__ = ["LARGEST_INPUT", "Shape", "clipped_sum", "clipped_sum_opacus", "device", "init", "predict"]
+__all__ = ["LARGEST_INPUT", "LARGEST_TARGET", "Shape", "clipped_sum", "clipped_sum_opacus", "device", "init", "predict"]
 
 LARGEST_INPUT = 1e3
 """A row with a larger entry counts as zero in training; encoded rows have norm 1 at most."""
+LARGEST_TARGET = 200.0  # what the weakest randomised response that a federation may ask for needs
 
 # Parameters are public, so to refuse large ones reveals nothing.
 _LARGEST_PARAMETER = 1e6
 _ROWS = 4096
-_ROWS_OPACUS = 1024
+_BLOCK = 512  # rows of every product in a clipped sum, whatever the batch
 _Layer = tuple[torch.Tensor, torch.Tensor]
 _Tensors = list[torch.Tensor]
 
@@ -112,7 +114,7 @@ def predict(theta: NDArray[np.float64], x: NDArray[Any], shape: Shape, on: str |
         shape (n,), log-odds: `1 / (1 + exp(-logit))` is the probability of target 1.
 
     Raises:
-        ValueError: an array's shape is wrong, or theta is not finite or beyond 1e6.
+        ValueError: a shape is wrong, or theta not finite or beyond 1e6.
 
     >>> predict(np.array([2.0, -1.0, 0.5]), np.array([[1.0, 0.0], [0.0, 1.0]]), Shape(2, ()))
     array([ 2.5, -0.5])
@@ -133,10 +135,11 @@ def clipped_sum(
     """The sum over rows of each person's log-loss gradient, scaled to L2 norm at most `clip_norm`.
 
     Sensitivity: taking one row away, or making it count as zero, moves the result by at most
-    `clip_norm * (1 + 1e-9)`. A row counts as zero, exactly and without touching the others, when its target is not in
-    [0, 1] or an entry is not finite or beyond `LARGEST_INPUT`: to fail on it would reveal it. So an absent person is
-    either left out or passed with target NaN, which also hides in the time taken how many are present. A row of zeros
-    with a target is *not* absent: it moves the biases. No weights are taken: they would break the promise.
+    `clip_norm * (1 + 1e-9)`. A row counts as zero, exactly and without touching the others, when its target is not
+    finite or beyond `LARGEST_TARGET`, or an entry is not finite or beyond `LARGEST_INPUT`: to fail on it would reveal
+    it. So an absent person is either left out or passed with target NaN, which also hides in the time taken how many
+    are present. A row of zeros with a target is *not* absent: it moves the biases. No weights are taken: they would
+    break the promise.
 
     One forward and one backward pass: a row's gradient in a layer is the outer product of delta and (activation, 1),
     hence its squared norm is |delta|^2 (|activation|^2 + 1); then one product per layer sums the scaled rows.
@@ -144,7 +147,7 @@ def clipped_sum(
     Args:
         theta: shape (shape.size,), finite, each within 1e6.
         x: shape (n, shape.columns), float32 or float64; n may be 0.
-        y: shape (n,), each in [0, 1]: 1 is default.
+        y: shape (n,): 1 is default, 0 is not; beyond [0, 1] where labels were unbiased after randomised response.
         shape: the network.
         clip_norm: L2 norm of one person's gradient, in [1e-6, 1e6].
         on: a torch device; None is `device()`.
@@ -155,9 +158,8 @@ def clipped_sum(
     Raises:
         ValueError: an array's shape, theta or clip_norm is out of range (all public); never because of a row.
 
-    Source:
-        Abadi et al. (2016), arXiv:1607.00133, section 3.1. Norm: Goodfellow (2015), arXiv:1510.01799, and Rochette et
-        al. (2019), arXiv:1912.06015.
+    Source: Abadi et al. (2016), arXiv:1607.00133, section 3.1. Norm: Goodfellow (2015), arXiv:1510.01799, and
+    Rochette et al. (2019), arXiv:1912.06015.
 
     >>> theta = np.zeros(3)
     >>> rows, targets = np.array([[0.6, 0.8], [0.0, np.inf]]), np.array([1.0, 0.0])
@@ -168,7 +170,7 @@ def clipped_sum(
     layers = _layers(theta, shape, on)
     total = np.zeros(shape.size)
     with torch.no_grad():
-        for chunk, target, usable in _usable_rows(x, y, layers[0][0].device, _ROWS):
+        for chunk, target, usable in _blocks(x, y, layers[0][0].device):
             inputs, deltas = _passes(chunk.T, target, layers)
             total += _summed(inputs, deltas, usable, clip_norm).cpu().numpy()
     return total
@@ -182,8 +184,7 @@ def clipped_sum_opacus(
     Opacus stores every person's gradient (its hooks), clips and sums it. Its faster mode without storing is never
     used: it does not clip where logits are (n, 1). Each call builds its own optimizer, so no half-done step is left.
 
-    Source:
-        Yousefpour et al. (2021), arXiv:2109.12298.
+    Source: Yousefpour et al. (2021), arXiv:2109.12298.
 
     >>> clipped_sum_opacus(np.zeros(3), np.array([[0.6, 0.8]]), np.array([1.0]), Shape(2, ()), clip_norm=9.0).round(6)
     array([-0.3, -0.4, -0.5])
@@ -191,14 +192,15 @@ def clipped_sum_opacus(
     _check(theta, x, y, shape, clip_norm)
     layers = _layers(theta, shape, on)
     total = np.zeros(shape.size)
-    for chunk, target, usable in _usable_rows(x, y, layers[0][0].device, _ROWS_OPACUS):
-        if bool(usable.any()):
-            total += _opacus_chunk(chunk[usable], target[usable], layers, clip_norm).cpu().numpy()
+    for chunk, target, usable in _blocks(x, y, layers[0][0].device):
+        total += _opacus_block(chunk, target, usable, layers, clip_norm).cpu().numpy()
     return total
 
 
-def _opacus_chunk(x: torch.Tensor, y: torch.Tensor, layers: list[_Layer], clip_norm: float) -> torch.Tensor:
-    """The clipped sum of a few rows, with a module and an optimizer of its own."""
+def _opacus_block(
+    x: torch.Tensor, y: torch.Tensor, usable: torch.Tensor, layers: list[_Layer], clip_norm: float
+) -> torch.Tensor:
+    """The clipped sum of a block's usable rows, with a module and an optimizer of its own."""
     from opacus import GradSampleModule
     from opacus.optimizers import DPOptimizer
 
@@ -216,7 +218,8 @@ def _opacus_chunk(x: torch.Tensor, y: torch.Tensor, layers: list[_Layer], clip_n
     logits = private(x.requires_grad_()).squeeze(1)
     if logits.dim() != 1 or logits.shape != y.shape:
         raise ValueError(f"logits must have shape {tuple(y.shape)}, got {tuple(logits.shape)}.")
-    torch.autograd.backward(binary_cross_entropy_with_logits(logits, y, reduction="sum"))
+    losses = binary_cross_entropy_with_logits(logits, y, reduction="none")
+    torch.autograd.backward((losses * usable).sum())
     optimizer.clip_and_accumulate()
     return torch.cat([parameter.summed_grad.flatten() for parameter in private.parameters()])
 
@@ -267,13 +270,12 @@ def _layers(theta: NDArray[np.float64], shape: Shape, on: str | None) -> list[_L
     return layers
 
 
-def _usable_rows(
-    x: NDArray[Any], y: NDArray[Any], where: torch.device, size: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Copies of `size` rows and targets, and which are usable; the others are zero. Each row is judged alone."""
-    for rows in _slices(len(x), size):
-        chunk, target = np.array(x[rows], dtype=np.float64), np.array(y[rows], dtype=np.float64)
-        usable = (np.abs(chunk) <= LARGEST_INPUT).all(1) & (target >= 0.0) & (target <= 1.0)
+def _blocks(x: NDArray[Any], y: NDArray[Any], where: torch.device) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Copies of `_BLOCK` rows and targets, the last ones filled up, and which are usable; the others are zero."""
+    for rows in _slices(len(x), _BLOCK):
+        chunk, target = np.zeros((_BLOCK, x.shape[1])), np.full(_BLOCK, np.nan)
+        chunk[: len(x[rows])], target[: len(x[rows])] = x[rows], y[rows]
+        usable = (np.abs(chunk) <= LARGEST_INPUT).all(1) & (np.abs(target) <= LARGEST_TARGET)
         chunk[~usable], target[~usable] = 0.0, 0.0
         yield torch.from_numpy(chunk).to(where), torch.from_numpy(target).to(where), torch.from_numpy(usable).to(where)
 

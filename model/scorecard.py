@@ -29,7 +29,7 @@ def start(encoding: Encoding) -> Floats:
     return weights
 
 
-def schedule(row_norm: float, persons: int, mu: float, holders: int = 1) -> Schedule:
+def schedule(row_norm: float, persons: int, mu: float, holders: int = 1, stretch: float = 1.0) -> Schedule:
     """Steps and rate from public numbers alone.
 
     Args:
@@ -37,8 +37,11 @@ def schedule(row_norm: float, persons: int, mu: float, holders: int = 1) -> Sche
         persons: size of the training cohort, a public number.
         mu: sensitivity over noise of the whole block at one holder; infinite without privacy.
         holders: partners of this domain.
+        stretch: the largest size of a residual, above 1 where labels come by randomised response: then noise is that
+            much larger, and flipped labels add stretch (stretch - 1) to the variance of a residual.
     """
-    variance = noise_variance(row_norm, persons, mu) + SAMPLING / persons
+    flips = stretch * (stretch - 1) / (PRIOR_RATE * (1 - PRIOR_RATE))
+    variance = noise_variance(row_norm * stretch, persons, mu) + SAMPLING * (1 + flips) / persons
     return Schedule.of(REACH / variance, row_norm, holders)
 
 

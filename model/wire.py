@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 DESCRIBE = "query.describe"  # node -> who it plays, contracts, public keys
 COHORT = "query.cohort"  # lender -> its cohort, sealed for each partner
+PRESENCE = "query.presence"  # holder -> whom it has, sealed for the lender
+HOMES = "query.homes"  # lender -> whose home each partner is, sealed for it
+BINS = "train.bins"  # holder -> the noisy counts that its private bins are cut from
 TRAIN = "train.block"  # holder -> the weights of its block
 SUBSCORES = "query.subscores"  # holder -> its sub-scores, sealed for the lender
 FUSE = "train.fusion"  # lender -> the fusion table
@@ -16,9 +19,10 @@ FUSE = "train.fusion"  # lender -> the fusion table
 CONFIG = "config"  # the ConfigRecord of every message
 ARRAYS = "arrays"  # the ArrayRecord, keys `<block>/<parameter>`
 JSON = "json"  # its key of JSON text
-SEALED = "sealed"  # its key of ciphertext
+SEALED, HOME = "sealed", "home"  # its keys of ciphertext
 ERROR = "error"  # in place of an answer: one of ERRORS
 LAST, MEAN = "last", "mean"  # parameters of a block: where descent stands, and the average to publish
+COUNTS = "counts"  # of private bins, and of held-out scores
 
 ERRORS = ("budget", "input", "ledger", "seal", "protocol", "internal")
 ABSENT = np.iinfo(np.int32).min  # a sub-score in micro-logit where the person has no relationship

@@ -7,7 +7,7 @@ only: a holder of the key can test a guess. Tokens are 64 bits; among n persons 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,3 +46,23 @@ def positions(cohort: NDArray[np.uint64], own: NDArray[np.uint64]) -> NDArray[np
 def hash_fraction(ids: Iterable[str], salt: str) -> NDArray[np.float64]:
     """A number in [0, 1] for each id, fixed by id and salt: for splits that must not depend on order."""
     return tokens(ids, salt.encode()[:64]).astype(np.float64) / 2.0**64
+
+
+def homes(ids: Iterable[str], holders: Sequence[str], present: NDArray[np.bool_], key: bytes) -> NDArray[np.int64]:
+    """For each person the index of its home among the holders that have it, or -1 where nobody has.
+
+    Promise: one home a person, which does not change when another holder comes to lack the person, or leaves. The home
+    has the smallest keyed hash (rendezvous hashing), so that homes fall evenly.
+
+    Args:
+        ids: n persons.
+        holders: names of k holders.
+        present: who has whom, shape (k, n).
+        key: the chooser's secret.
+    """
+    key = hashlib.blake2b(key, digest_size=32).digest()
+    persons = list(ids)
+    rank = np.stack([tokens((f"{holder}\0{i}" for i in persons), key) for holder in holders]).astype(np.float64)
+    rank[~present] = np.inf
+    home = np.argmin(rank, axis=0)
+    return np.where(present.any(axis=0), home, -1).astype(np.int64)

@@ -1,144 +1,251 @@
-"""A holder's privacy ledger: append-only, hash-chained, charged and on disk before any noise is drawn.
+"""A privacy ledger: whole plans are charged, on disk, before any noise is drawn.
 
-Order of every release: charge -> claim -> fsync -> draw noise -> store the reply -> release. Nothing is ever refunded.
-A reply is claimed once: a retry gets the stored bytes, or, where the first attempt died in between, nothing, so that
-one charge never pays for two draws.
+Order of every release: reserve the whole plan -> fsync -> claim a reply -> fsync -> draw noise -> store the reply ->
+release. Nothing is ever refunded. A reply is claimed once: a retry gets the stored bytes, or, where the first attempt
+died in between, nothing, so that one charge never pays for two draws. No clock is read anywhere.
+
+Every ledger of a programme, each holder's and the coordinator's, reserves whole plans, over all holders: each of them
+can refuse what one person would pay in all, and each is a witness of the others.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from privacy.accounting import Event, shown
-from privacy.plan import BudgetExceeded, Plan, Release
+from privacy.accounting import filter_order, gaussian_epsilon, shown, smallest_scale
+from privacy.chain import GENESIS, Chain, Entry, LedgerCorrupt
+from privacy.plan import BudgetExceeded, Line, Release, line_of, spent_by
 
-_GENESIS = "0" * 64
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS charge(seq INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, body TEXT NOT NULL,
-                                  prev TEXT NOT NULL, hash TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS reply(key TEXT PRIMARY KEY, bytes BLOB);
-"""
+__all__ = ["Ledger", "LedgerCorrupt", "LedgerMismatch", "Terms"]
 
 
-class LedgerCorrupt(RuntimeError):
-    """A ledger whose chain does not hold; nothing may be released until a person has looked at it."""
+class LedgerMismatch(ValueError):
+    """A ledger that was opened for another programme, holder or delta."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a ledger is opened for.
+
+    Attributes:
+        programme: names everything released under one budget.
+        holder: whose own lines count against `ceiling`; empty at the coordinator, which has none.
+        ceiling: epsilon of this holder's own lines; no run can raise it.
+        total: epsilon of all holders' lines on one person.
+        delta: at which both are stated.
+    """
+
+    programme: str
+    holder: str
+    ceiling: float
+    total: float
+    delta: float
+
+    def __post_init__(self) -> None:
+        for name in ("ceiling", "total"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"a ledger's {name} must be finite and > 0, got {value}")
+        if not 0 < self.delta < 1:
+            raise ValueError(f"a ledger's delta must be in (0, 1), got {self.delta}")
+
+    def limit(self, own: bool) -> float:
+        """The ceiling of this holder's own lines, or the total of all."""
+        return self.ceiling if own else self.total
 
 
 class Ledger:
-    """The ledger file of one holder for one programme of persons.
+    """The ledger of one holder (or the coordinator) for one programme of persons.
 
     Args:
-        path: the SQLite file; made where it does not exist.
-        epsilon: this holder's own ceiling, which no run can raise.
-        delta: the delta at which the ceiling is stated.
+        path: the file; made where it does not exist.
+        terms: what it is opened for.
+        witness: the (rows, hash) that somebody else last saw of it, if anybody did.
 
     Raises:
-        LedgerCorrupt: with the first bad row, where a charge was changed by anything but this class. Charges cut off
-            at the end show only against a `head` that somebody else keeps.
+        LedgerCorrupt: with the first bad row, where a row was changed by anything but this class, or where the witness
+            has seen more, or other, rows: an old copy was put back.
+        LedgerMismatch: where the file belongs to another programme, holder or delta.
+        BudgetExceeded: where a ceiling is below what is already spent.
     """
 
-    def __init__(self, path: Path, epsilon: float, delta: float) -> None:
-        if not (math.isfinite(epsilon) and epsilon > 0):
-            raise ValueError(f"a ledger's ceiling must be finite and > 0, got {epsilon}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.epsilon, self.delta = epsilon, delta
-        self._db = sqlite3.connect(path, isolation_level=None, timeout=30.0)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._db.executescript(_SCHEMA)
-        self.verify()
+    def __init__(self, path: Path, terms: Terms, witness: tuple[int, str] | None = None) -> None:
+        self.path, self.terms = path, terms
+        self.chain = Chain(path)
+        try:
+            self._open(self.chain.checked(), witness or (0, GENESIS))
+        except BaseException:
+            self.chain.close()
+            raise
+
+    def _open(self, rows: list[Entry], witness: tuple[int, str]) -> None:
+        if not rows:
+            named = ("programme", "holder", "delta", "total")
+            with self.chain.writing():
+                if self.chain.head()[0] == 0:  # else another process was first
+                    body = {"kind": "opened", **{name: getattr(self.terms, name) for name in named}}
+                    self.chain.append("opened", body)
+            rows = self.chain.checked()
+        opened = rows[0].body
+        for name in ("programme", "holder", "delta"):
+            if opened[name] != getattr(self.terms, name):
+                raise LedgerMismatch(
+                    f"{self.path}: {name}: must be {opened[name]!r}, for which this ledger was opened, got "
+                    f"{getattr(self.terms, name)!r}: give each programme a ledger of its own"
+                )
+        seen, digest = witness
+        if seen and (seen > len(rows) or rows[seen - 1].hash != digest):
+            raise LedgerCorrupt(f"{self.path}: is behind or apart from what a witness saw at row {seen}: a rollback")
+        self._first_total = float(opened["total"])  # fixes the filter's order: later totals must not choose it anew
+        if self._unknown:
+            raise BudgetExceeded(
+                f"{self.path}: was restored without a witness: what it missed is unknown, so all counts as spent; "
+                "restore again with an export of a ledger of this programme, or begin a new programme"
+            )
+        for own in (True, False):
+            spent, limit = self.spent(own), self.terms.limit(own)
+            if spent > limit:
+                raise BudgetExceeded(
+                    f"{self.path}: the ceiling {limit:g} is below the epsilon {shown(spent)} already spent "
+                    f"(delta={self.terms.delta:g}): nothing more can be released under it"
+                )
 
     def close(self) -> None:
         """Closes the file."""
-        self._db.close()
+        self.chain.close()
 
-    def verify(self) -> None:
-        """Raises `LedgerCorrupt` naming the first row that does not continue the chain."""
-        prev = _GENESIS
-        rows = self._db.execute("SELECT seq, key, body, prev, hash FROM charge ORDER BY seq")
-        for number, (seq, key, body, before, digest) in enumerate(rows, 1):
-            if seq != number or before != prev or digest != _hash(prev, key, body):
-                raise LedgerCorrupt(f"ledger row {number} does not continue the chain; restore a good copy")
-            prev = digest
+    def __enter__(self) -> Ledger:
+        return self
 
-    def charge(self, key: str, release: Release, terms: str = "") -> bool:
-        """Charges `release` durably under `key`; False where that key was charged before, with the same release.
-
-        `terms` are what else must not change between two charges of one key.
-
-        Raises:
-            BudgetExceeded: where the ceiling would be passed, with requested and spent, or where the key was charged
-                for another release; nothing is charged.
-        """
-        body = json.dumps({"release": release.to_dict(), "terms": terms}, sort_keys=True)
-        self._db.execute("BEGIN IMMEDIATE")  # one writer at a time
-        with self._db:  # commits, or rolls back where anything fails
-            known = self._db.execute("SELECT body FROM charge WHERE key = ?", (key,)).fetchone()
-            if known is None:
-                self._append(key, body, release)
-            elif known[0] != body:
-                raise BudgetExceeded("this key was charged for another release: each is paid for by itself")
-        return known is None
-
-    def _append(self, key: str, body: str, release: Release) -> None:
-        before = tuple(self.releases())
-        spent, after = self._spent(before), self._spent((*before, release))
-        if after > self.epsilon:
-            raise BudgetExceeded(
-                f"{release.name} would pass this holder's ceiling (delta={self.delta:g}): "
-                f"spent {shown(spent)}, after it {shown(after)}, ceiling {self.epsilon:g}"
-            )
-        seq, prev = self.head()
-        row = (seq + 1, key, body, prev, _hash(prev, key, body))
-        self._db.execute("INSERT INTO charge VALUES (?, ?, ?, ?, ?)", row)
-
-    def _spent(self, releases: tuple[Release, ...]) -> float:
-        return Plan(releases, self.epsilon, self.delta).spent()
-
-    def spent(self) -> float:
-        """Epsilon of everything charged so far, at the ledger's delta, the discrete noise's slack included."""
-        return self._spent(tuple(self.releases()))
-
-    def events(self) -> list[Event]:
-        """Everything charged so far, as the accountant sees it."""
-        return [r.event for r in self.releases()]
-
-    def releases(self) -> list[Release]:
-        """Everything charged so far, oldest first."""
-        rows = self._db.execute("SELECT body FROM charge ORDER BY seq")
-        return [Release.from_dict(json.loads(body)["release"]) for (body,) in rows]
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def head(self) -> tuple[int, str]:
-        """Number of charges and the last hash: what a witness keeps."""
-        row = self._db.execute("SELECT seq, hash FROM charge ORDER BY seq DESC LIMIT 1").fetchone()
-        return (int(row[0]), str(row[1])) if row else (0, _GENESIS)
+        """Number of rows and the last hash: what a witness keeps."""
+        return self.chain.head()
 
-    def claim(self, key: str) -> None:
-        """Marks durably that noise is about to be drawn for the reply `key`.
+    def reserve(self, plan: str, lines: Sequence[Line]) -> bool:
+        """Charges a whole plan durably under its name; False where it was charged before.
 
         Raises:
-            BudgetExceeded: where it was claimed before: that noise is spent, whether or not its bytes were kept.
+            BudgetExceeded: where a ceiling would be passed, with requested, spent, remaining and what would fit; or
+                where that name stands for other lines. Nothing is charged then.
         """
-        try:
-            self._db.execute("INSERT INTO reply VALUES (?, NULL)", (key,))
-        except sqlite3.IntegrityError:
-            raise BudgetExceeded("noise was drawn for this reply before and its bytes were not kept") from None
+        body = {"kind": "plan", "plan": plan, "lines": [line.to_dict() for line in lines]}
+        with self.chain.writing():
+            known = self.chain.get(f"plan|{plan}")
+            if known is not None:
+                if known != json.loads(json.dumps(body)):
+                    raise BudgetExceeded("this plan's name was charged for other lines: give each plan its own")
+                return False
+            plans = list(self.plans().values())
+            for own in (True, False):
+                before, asked = self._kept(plans, own), self._kept([list(lines)], own)
+                if asked and self._spent([*before, *asked]) > self.terms.limit(own):
+                    raise BudgetExceeded(self._refusal(before, asked[0], own))
+            self.chain.append(f"plan|{plan}", body)
+        return True
+
+    def claim(self, plan: str, line: Release, part: str = "") -> str:
+        """Marks durably that noise is about to be drawn for a part of a line; returns the key of its reply.
+
+        Raises:
+            BudgetExceeded: where no reserved plan of this holder covers the line, or where the part was claimed
+                before: that noise is spent, whether or not its bytes were kept.
+        """
+        key = self.key(plan, line.name, part)
+        with self.chain.writing():
+            reserved = self.chain.get(f"plan|{plan}") or {"lines": []}
+            paid = [own for own in self._own([line_of(row) for row in reserved["lines"]]) if isinstance(own, Release)]
+            if not any(own.covers(line) for own in paid):
+                raise BudgetExceeded(f"{line.name} is not in a reserved plan of this holder: nothing pays for it")
+            if any(plan in body["closed"] for body in self.chain.bodies("restored")):
+                raise BudgetExceeded("this plan was charged before the ledger was restored: its noise counts as drawn")
+            if self.chain.get(key) is not None:
+                raise BudgetExceeded("noise was drawn for this reply before and its bytes were not kept")
+            self.chain.append(key, {"kind": "claim", "plan": plan, "line": line.name, "part": part})
+        return key
+
+    @staticmethod
+    def key(plan: str, line: str, part: str = "") -> str:
+        """The key of the reply for a part of a line."""
+        return f"claim|{plan}|{line}|{part}"
 
     def store(self, key: str, reply: bytes) -> None:
-        """Keeps the bytes of the reply claimed under `key`, before they leave; they never change afterwards."""
-        changed = self._db.execute("UPDATE reply SET bytes = ? WHERE key = ? AND bytes IS NULL", (reply, key))
-        if changed.rowcount != 1:
+        """Keeps the bytes of a claimed reply, before they leave; they never change afterwards."""
+        if self.chain.get(key) is None or self.chain.stored(key) is not None:
             raise LedgerCorrupt("a reply is stored once, after it was claimed")
+        self.chain.store(key, reply)
 
     def stored(self, key: str) -> bytes | None:
         """The bytes that were released under `key`, if any were."""
-        row = self._db.execute("SELECT bytes FROM reply WHERE key = ?", (key,)).fetchone()
-        return None if row is None or row[0] is None else bytes(row[0])
+        return self.chain.stored(key)
+
+    def plans(self) -> dict[str, list[Line]]:
+        """The lines of every plan charged so far by its name, oldest first."""
+        return {str(b["plan"]): [line_of(row) for row in b["lines"]] for b in self.chain.bodies("plan")}
+
+    def spent(self, own: bool = False) -> float:
+        """Epsilon charged so far to the person who paid most, of all lines or of this holder's own."""
+        return self._spent(self._kept(list(self.plans().values()), own))
+
+    def remaining(self, own: bool = False) -> float:
+        """Epsilon of the largest single Gaussian release that would still fit; 0 where none would."""
+        return self._remaining(self._kept(list(self.plans().values()), own), self.terms.limit(own))
+
+    def _own(self, lines: Sequence[Line]) -> list[Line]:
+        return [line for line in lines if line.holder == self.terms.holder]
+
+    def _kept(self, plans: list[list[Line]], own: bool) -> list[list[Line]]:
+        """The plans without other holders' lines, where only `own` ones are asked for."""
+        return [kept for kept in (self._own(lines) for lines in plans) if kept] if own else plans
+
+    def _spent(self, plans: Sequence[Sequence[Line]]) -> float:
+        if self._unknown:
+            return math.inf
+        order = filter_order(self._first_total, self.terms.delta)
+        return spent_by(plans, self.terms.total, self.terms.delta, order)
+
+    @property
+    def _unknown(self) -> bool:
+        return any(body["unknown"] for body in self.chain.bodies("restored"))
+
+    def _remaining(self, before: list[list[Line]], limit: float) -> float:
+        return largest_fitting(self._spent, before, limit, self.terms.delta)
+
+    def _refusal(self, before: list[list[Line]], asked: list[Line], own: bool) -> str:
+        limit = self.terms.limit(own)
+
+        def cost(scale: float) -> float:
+            noisier = [
+                replace(r, noise_multiplier=scale * r.noise_multiplier) if isinstance(r, Release) else r for r in asked
+            ]
+            return self._spent([*before, noisier])
+
+        try:
+            fits = f"this plan would fit with {smallest_scale(cost, limit):.4g} times its noise"
+        except ValueError:
+            fits = "no such plan would fit, with any noise"
+        return (
+            f"the plan would pass {f'the ceiling of {self.terms.holder}' if own else 'the budget of the programme'}, "
+            f"epsilon={limit:g} (delta={self.terms.delta:g}, a person): requested {shown(self._spent([asked]))}, "
+            f"spent {shown(self._spent(before))}, remaining {self._remaining(before, limit):.3f}; {fits}"
+        )
 
 
-def _hash(prev: str, key: str, body: str) -> str:
-    return hashlib.sha256(f"{prev}\0{key}\0{body}".encode()).hexdigest()
+def largest_fitting(
+    spent: Callable[[Sequence[Sequence[Line]]], float], before: Sequence[Sequence[Line]], limit: float, delta: float
+) -> float:
+    """Epsilon at `delta` of the largest single Gaussian release that fits under `limit` after the plans `before`."""
+
+    def cost(scale: float) -> float:
+        return spent([*before, [Release("-", "-", 1.0, 1, 1, 1.0, noise_multiplier=scale)]])
+
+    try:
+        return gaussian_epsilon(1.0 / smallest_scale(cost, limit), delta)
+    except ValueError:
+        return 0.0

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from privacy.noise import SAMPLER_ERROR, Csprng, discrete_gaussian
+from privacy.noise import SAMPLER_ERROR, Csprng, coins, discrete_gaussian
 
 GRID = 2**20
 TAIL = 10.0
@@ -79,3 +79,17 @@ class GaussianSum:
             return total
         noise = discrete_gaussian(rng, self.noise_stddev * GRID, self.size)
         return (np.rint(total * GRID) + noise) / GRID
+
+
+def respond(labels: NDArray[np.int8], flip: float, rng: Csprng) -> NDArray[np.int8]:
+    """Randomised response: each label (0 or 1) flipped with probability `flip`; any other value becomes a fair coin.
+
+    Promise: log((1 - flip) / flip) between a label and its opposite; a null row's label tells nothing.
+
+    Source: Warner (1965), J. Am. Stat. Assoc. 60(309).
+    """
+    if not 0 < flip < 0.5:
+        raise ValueError(f"flip must be in (0, 0.5), got {flip}")
+    known = np.isin(labels, (0, 1))
+    probability = np.where(known, np.where(labels == 1, 1.0 - flip, flip), 0.5)
+    return coins(rng, probability).astype(np.int8)

@@ -63,7 +63,7 @@ def discrete_gaussian(rng: Csprng, stddev: float, count: int) -> NDArray[np.int6
     while have < count:
         laplace = _discrete_laplace(rng, scale, int((count - have) * 2.0) + 32)
         excess = (np.abs(laplace) - stddev * stddev / scale) / stddev
-        accepted = laplace[_coins(rng, np.exp(-0.5 * excess * excess))]
+        accepted = laplace[coins(rng, np.exp(-0.5 * excess * excess))]
         kept.append(accepted)
         have += len(accepted)
     return np.concatenate(kept)[:count]
@@ -72,10 +72,10 @@ def discrete_gaussian(rng: Csprng, stddev: float, count: int) -> NDArray[np.int6
 def _discrete_laplace(rng: Csprng, scale: int, count: int) -> NDArray[np.int64]:
     """About `count` draws with P(x) proportional to exp(-|x| / scale)."""
     low = rng.below(int(count * 1.7) + 16, scale)
-    low = low[_coins(rng, np.exp(-low / scale))]
+    low = low[coins(rng, np.exp(-low / scale))]
     high = np.zeros(len(low), dtype=np.int64)  # geometric: P(high >= k) = exp(-k)
     going = np.arange(len(low))
-    while len(going := going[_coins(rng, np.full(len(going), math.exp(-1.0)))]):
+    while len(going := going[coins(rng, np.full(len(going), math.exp(-1.0)))]):
         high[going] += 1
     negative = (rng.words(len(low)) >> np.uint64(63)).astype(bool)
     size = low + scale * high
@@ -84,7 +84,7 @@ def _discrete_laplace(rng: Csprng, scale: int, count: int) -> NDArray[np.int64]:
     return signed
 
 
-def _coins(rng: Csprng, probability: NDArray[np.float64]) -> NDArray[np.bool_]:
+def coins(rng: Csprng, probability: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Independent coins that are true with exactly `probability`, doubles in [0, 1]."""
     scaled = probability * 2.0**53
     whole = np.floor(scaled)

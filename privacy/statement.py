@@ -6,17 +6,21 @@ import math
 from typing import Any
 
 from privacy.accounting import shown
-from privacy.plan import Plan
+from privacy.plan import LabelResponse, Plan, Release
 
 UNIT = "the person, over all partners and all releases of the programme"
 RELATION = "zero-out: one person's rows at every holder become null rows; the cohort's size is public"
+LABELS = "labels of the training persons, which the lender hands to its partners by declared agreement"
+HOMES = (
+    "which persons of its own have their home elsewhere, hence are known to another partner of its domain: told to "
+    "each partner of a domain with home partners"
+)
 NOT_COVERED = (
-    "labels of the training persons, which the lender hands to its partners by declared agreement",
     "sub-scores, who has a relationship with which partner, and up to two reason families a person with amounts in "
-    "steps of 0.05 against the holder's average, which partners hand to the lender by declared agreement",
+    "steps of 0.05 against a noisy average, which partners hand to the lender by declared agreement",
     "presence in the alignment: who holds a token's key can test whether an id that it guesses is in the cohort",
-    "a coordinator that deviates from the protocol: swaps the keys it relays, chooses the cohort, or asks holders for "
-    "more than the plan; each holder's own ledger then bounds that holder, and nobody the sum",
+    "a coordinator that deviates from the protocol: swaps the keys it relays or chooses the cohort; it cannot make a "
+    "holder release more than the plan, which each holder checks and charges as a whole",
     "several holders or the coordinator pooling what each was given by agreement",
     "what the population teaches about anybody, whether a holder's files can be read, and how long a holder takes",
 )
@@ -30,25 +34,10 @@ def statement(plan: Plan, persons: int) -> dict[str, Any]:
         persons: size of the training cohort, a public number.
     """
     total = plan.spent()
-    rows = [
-        (
-            "coordinator",
-            "noisy weights of every round, the fusion table, the cohort's size, error codes, ciphertexts",
-            total,
-        ),
-        ("partners", "the published model; tokens, order and training labels of the cohort (not covered)", total),
-        ("lender", "the published model; sub-scores and reason families of each person (not covered)", total),
-        ("outsiders", "the published model", total),
-        (
-            "coordinator + a partner",
-            "what each sees; that partner's rows and the training labels (not covered)",
-            total,
-        ),
-        ("coordinator + lender", "what each sees; sub-scores and reason families (not covered)", total),
-        ("lender + a partner", "what each sees; that partner's rows of the lender's persons (not covered)", total),
-        ("two partners", "what each sees; their own rows of common persons (not covered)", total),
-    ]
-    holders = sorted({r.holder for r in plan.releases})
+    response = next((line for line in plan.lines if isinstance(line, LabelResponse)), None)
+    homes = sorted({line.home for line in plan.releases if line.home})
+    holders = sorted({line.holder for line in plan.lines})
+    groups = list(dict.fromkeys(line.persons for line in plan.lines))
     return {
         "epsilon": _plain(total),
         "epsilon_shown": shown(total),
@@ -58,14 +47,38 @@ def statement(plan: Plan, persons: int) -> dict[str, Any]:
         "unit": UNIT,
         "relation": RELATION,
         "accounting": "closed form of the Gaussian" if _closed(plan) else "privacy loss distributions (PLD)",
-        "observers": [{"observer": who, "sees": what, "epsilon": shown(e)} for who, what, e in rows],
-        "by_holder": {h: shown(plan.spent([r.name for r in plan.releases if r.holder == h])) for h in holders},
-        "not_covered": list(NOT_COVERED),
+        "labels": f"randomised response, epsilon {response.epsilon:g}, drawn once" if response else "as they are",
+        "within_domain": dict.fromkeys(homes, "each person trains at one home partner"),
+        "observers": [
+            {"observer": who, "sees": what, "epsilon": shown(total)} for who, what in _observers(response is not None)
+        ],
+        "by_holder": {h: shown(plan.spent([x.name for x in plan.lines if x.holder == h])) for h in holders},
+        "by_persons": {g: shown(plan.spent([x.name for x in plan.lines if x.persons == g])) for g in groups},
+        "not_covered": [*(() if response else (LABELS,)), *((HOMES,) if homes else ()), *NOT_COVERED],
     }
 
 
+def _observers(covered: bool) -> list[tuple[str, str]]:
+    """Who sees what; `covered` says whether the partners' labels come by randomised response, inside epsilon."""
+    labels = "training labels by randomised response" if covered else "training labels (not covered)"
+    return [
+        (
+            "coordinator",
+            "noisy weights of every round, noisy counts of private bins and of held-out scores, the fusion table, the "
+            "cohort's size, error codes, heads of the ledgers, ciphertexts",
+        ),
+        ("partners", f"the published model; tokens and order of the cohort (not covered); {labels}"),
+        ("lender", "the published model; sub-scores and reason families of each person (not covered)"),
+        ("outsiders", "the published model and its noisy quality"),
+        ("coordinator + a partner", f"what each sees; that partner's rows (not covered); {labels}"),
+        ("coordinator + lender", "what each sees; sub-scores and reason families (not covered)"),
+        ("lender + a partner", "what each sees; that partner's rows of the lender's persons (not covered)"),
+        ("two partners", "what each sees; their own rows of common persons (not covered)"),
+    ]
+
+
 def _closed(plan: Plan) -> bool:
-    return all(r.probability == 1.0 for r in plan.releases)
+    return all(isinstance(line, Release) and line.probability == 1.0 for line in plan.lines)
 
 
 def _plain(epsilon: float) -> float | str:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from model.blocks import ENGINES
 from model.descent import check_rounds
-from model.federation import ON_FAILURE, check_delta, check_epsilon
+from model.federation import ON_FAILURE
 from model.inputs import InputError, whole
+from model.terms import check_delta, check_epsilon
 
 _WHERE = "run configuration"
 
@@ -21,12 +22,14 @@ class RunConfig:
 
     Attributes:
         out: folder for what the run publishes; None writes nothing.
+        ledger: folder of the coordinator's ledger; None keeps none.
         rounds: Flower rounds of block training; 0 means 1, or 4 where partners share a domain.
         timeout: seconds to wait for a reply.
         wait: seconds to wait for nodes to appear.
     """
 
     out: Path | None
+    ledger: Path | None
     engine: str
     epsilon: float | None
     delta: float | None
@@ -40,8 +43,10 @@ class RunConfig:
     def parse(cls, config: Mapping[str, object]) -> RunConfig:
         """The settings of a run configuration; raises `InputError` naming the key."""
         out, epsilon, delta = config.get("out", ""), config.get("epsilon", ""), config.get("delta", "")
+        ledger = config.get("ledger", "") or (Path(str(out)) / "nodes" if out else "")
         settings = cls(
             out=Path(str(out)) if out else None,
+            ledger=Path(str(ledger)) if ledger else None,
             engine=str(config.get("engine", "scorecard")),
             epsilon=None if epsilon == "" else check_epsilon(_WHERE, "epsilon", epsilon),
             delta=None if delta == "" else check_delta(_WHERE, "delta", delta),

@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.common.serde import message_to_proto
 from flwr.serverapp import Grid
+from numpy.typing import NDArray
 
 from model import wire
 
@@ -37,6 +39,16 @@ class Answer:
     node: int
     data: Any
     content: RecordDict
+
+    def array(self, key: str, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
+        """A finite array of the answer; None where there is none of that shape."""
+        record = self.content.array_records.get(wire.ARRAYS)
+        if record is None or key not in record:
+            return None
+        value = record[key].numpy()
+        if value.shape != shape or value.dtype.kind != "f" or not np.isfinite(value).all():
+            return None
+        return value.astype(np.float64)
 
     def sealed(self, key: str) -> bytes | None:
         """A ciphertext of the answer; None where there is none."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,19 @@ from flwr.app import Array, ArrayRecord
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from model import blocks, wire
+from model import blocks, estimates, wire
 from model.bundle import Bundle
 from model.federation import LENDER
 from model.limits.table import FusionTable
 from privacy.statement import statement
+from server.budget import open_book
 from server.config import RunConfig
 from server.exchange import Answer, Exchange, Post
 from server.failures import RunFailed
-from server.planning import RunPlan, layout_of, make_plan
+from server.planning import RunPlan, make_plan
+from server.preparing import cut_bins, hand_out, tell_homes
 from server.roster import Roster, discover
-from server.strategy import BlockStrategy
+from server.strategy import BlockStrategy, Head, Parcels, note_head
 
 Floats = NDArray[np.float64]
 
@@ -54,15 +55,21 @@ class Programme:
         """Runs all phases; raises `RunFailed` or `BudgetExceeded`, with nothing published."""
         with self.exchange.phase("describe"):
             roster = self._agreed(discover(self.exchange, self.grid, self.settings.wait))
-        with self.exchange.phase("align"):
-            sizes, packets = self._align(roster)
         with self.exchange.phase("plan"):
-            plan = make_plan(roster, sizes, self.settings.engine, self.settings.rounds)
+            plan = make_plan(roster, self.settings.engine, self.settings.rounds)
+            self.book = open_book(self.settings.ledger, roster.terms)
+            heads = self.book.reserve(plan)
+        with self.exchange.phase("align"):
+            parcels = hand_out(self.exchange, roster, plan, heads)
+            roster = self._left(roster, tell_homes(self.exchange, roster, plan, parcels))
+            roster = self._left(*cut_bins(self.exchange, roster, plan, parcels))
         with self.exchange.phase("train"):
-            strategy = self._train(roster, plan, packets)
+            strategy = self._train(roster, plan, parcels, heads)
         weights, roster = strategy.weights(), roster.without(strategy.failed)
         with self.exchange.phase("fuse"):
             fused, roster = self._fuse(roster, plan, weights, self._subscores(roster, plan, weights))
+        note_head(heads, LENDER, fused.data)
+        self.book.note(heads)
         with self.exchange.phase("publish"):
             outcome = self._outcome(roster, plan, weights, fused)
             if self.settings.out is not None:
@@ -72,12 +79,10 @@ class Programme:
     def _agreed(self, roster: Roster) -> Roster:
         """The roster under this run's terms: settings beat the federation file, except a holder's own ceiling."""
         given, terms = self.settings, roster.terms
-        terms = replace(
-            terms,
-            epsilon=given.epsilon or terms.epsilon,
-            delta=given.delta or terms.delta,
-            on_failure=given.on_failure or terms.on_failure,
+        privacy = replace(
+            terms.privacy, epsilon=given.epsilon or terms.privacy.epsilon, delta=given.delta or terms.privacy.delta
         )
+        terms = replace(terms, privacy=privacy, on_failure=given.on_failure or terms.on_failure)
         for name in roster.missing:
             self.exchange.failures[name] = "silent"
         roster = replace(roster, terms=terms)
@@ -87,24 +92,19 @@ class Programme:
             raise RunFailed("no partner answered")
         return roster
 
-    def _align(self, roster: Roster) -> tuple[Mapping[str, int], dict[str, bytes]]:
-        keys = {m.name: m.key for m in roster.partners}
-        answer = self.exchange.ask(wire.COHORT, [Post(LENDER, roster.lender.node, {"keys": keys})]).get(LENDER)
-        if answer is None:
-            raise RunFailed(f"the lender's cohort failed: {self.exchange.failures[LENDER]}")
-        packets = {name: answer.sealed(f"{wire.SEALED}-{name}") for name in keys}
-        if None in packets.values():
-            raise RunFailed("the lender's cohort failed: protocol")
-        return answer.data, {name: packet for name, packet in packets.items() if packet is not None}
+    def _left(self, roster: Roster, failed: set[str]) -> Roster:
+        """The roster without those that failed, if the terms let the run go on."""
+        self._stop_on_loss(roster, failed)
+        return roster.without(failed) if failed else roster
 
-    def _train(self, roster: Roster, plan: RunPlan, packets: Mapping[str, bytes]) -> BlockStrategy:
+    def _train(self, roster: Roster, plan: RunPlan, parcels: Parcels, heads: dict[str, Head]) -> BlockStrategy:
         rng = np.random.default_rng(self.settings.seed)  # initialisation only
         start = {}
         for member in roster.training():
             name = wire.key(member.domain, wire.LAST)
             if name not in start:
                 start[name] = Array(blocks.start(plan.engine, member.encoding, rng))
-        strategy = BlockStrategy(self.exchange, roster, plan, packets)
+        strategy = BlockStrategy(self.exchange, roster, plan, parcels, heads)
         strategy.start(self.grid, ArrayRecord(start), num_rounds=plan.rounds, timeout=self.settings.timeout)
         if not strategy.weights():
             raise RunFailed("no block was trained: " + _told(self.exchange.failures))
@@ -117,7 +117,7 @@ class Programme:
             Post(
                 m.name,
                 m.node,
-                {"holder": m.name, "block": m.domain, "engine": plan.engine, "key": key},
+                {"plan": plan.document, "holder": m.name, "block": m.domain, "edges": m.edges, "key": key},
                 _weights_record(m.domain, weights[m.domain]),
             )
             for m in roster.partners
@@ -162,14 +162,12 @@ class Programme:
         domains = {m.domain for m in roster.partners} | ({own} if own else set())
         if not domains:
             raise RunFailed("no sub-scores arrived: " + _told(self.exchange.failures))
-        layout = layout_of(domains, own)
         order = {
+            "plan": plan.document,
             "block": own,
-            "engine": plan.engine,
+            "edges": roster.lender.edges,
             "partners": [{"name": m.name, "domain": m.domain} for m in roster.partners],
             "contracts": {m.domain: m.contract.to_dict() for m in roster.partners if m.contract},
-            "releases": {name: line.to_dict() for name, line in plan.fusion(layout).items()},
-            "schedules": {name: asdict(plan.schedules[f"fusion/{name}"]) for name in layout.bounds()},
         }
         packets = {f"{wire.SEALED}-{name}": packet for name, packet in sealed.items()}
         return Post(LENDER, roster.lender.node, order, _weights_record(own, weights[own]) if own else None, packets)
@@ -181,22 +179,35 @@ class Programme:
             for m in roster.training()
             if m.domain in table.blocks
         }
-        told = statement(plan.plan, plan.persons)
-        bundle = Bundle(roster.terms.programme, finished, table, fused.data["centres"], told)
+        told = statement(plan.plan, plan.sizes["train"])
+        centres, terms = fused.data["centres"], roster.terms
+        bundle = Bundle(terms.programme, finished, table, centres, told, _quality(plan, fused))
         facts = {
-            "federation": roster.terms.federation,
-            "programme": roster.terms.programme,
+            "federation": terms.federation,
+            "programme": terms.programme,
             "engine": plan.engine,
             "rounds": plan.rounds,
-            "epsilon_asked": "inf" if math.isinf(roster.terms.epsilon) else roster.terms.epsilon,
-            "delta": roster.terms.delta,
+            "epsilon_asked": plan.document["epsilon"],
+            "delta": plan.plan.delta,
             "partners": {m.name: m.domain for m in roster.partners},
             "failures": dict(self.exchange.failures),
-            "releases": [r.to_dict() for r in plan.plan.releases],
+            "plan": plan.id,
+            "releases": [line.to_dict() for line in plan.plan.lines],
             "seconds": {k: round(v, 3) for k, v in self.exchange.seconds.items()},
             "bytes_sent": dict(self.exchange.bytes_sent),
         }
         return Outcome(bundle, facts)
+
+
+def _quality(plan: RunPlan, fused: Answer) -> dict[str, Any] | None:
+    """Estimates from the noisy histogram of held-out scores; None where there is none."""
+    line = plan.line("evaluation/scores")
+    if line is None:
+        return None
+    counts = fused.array(wire.COUNTS, (line.size,))
+    if counts is None:
+        raise RunFailed("the lender's evaluation failed: protocol")
+    return estimates.estimates(counts, line.mechanism.noise_stddev, plan.sizes["held_out"])
 
 
 def publish(outcome: Outcome, out: Path) -> None:

@@ -3,46 +3,161 @@
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
-from model import blocks, fusion
+from model import averages, blocks, estimates, fusion, quantiles
 from model.descent import Schedule
 from model.federation import LENDER
-from privacy.accounting import gaussian_mu
-from privacy.plan import Plan, Release, price
+from model.terms import PrivacyTerms
+from privacy.accounting import epsilon_of, gaussian_mu
+from privacy.plan import HELD_OUT, BudgetExceeded, LabelResponse, Line, Plan, Release, digest, price
 from server.roster import Member, Roster
 
-FUSION = "fusion"
 FUSION_SHARE = 0.1
+BINS_SHARE = 0.05  # of the budget, where any contract asks for private bins
+REASONS_SHARE = 0.01  # of a block's own share: the averages that reasons are measured against
 ROUNDS_OF_SHARED_DOMAINS = 4
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """The priced plan, and the schedule of each of its lines by name."""
+    """The priced plan of a run, with all that a holder must know of it.
+
+    Attributes:
+        programme: under whose budget it is charged.
+        run: a random name, so that an equal plan later is another plan.
+        schedules: of each line that descends, by its name.
+        sizes: persons of the cohort, `train` and `held_out`; public.
+    """
 
     plan: Plan
     schedules: Mapping[str, Schedule]
-    persons: int
-    rounds: int
+    programme: str
     engine: str
+    rounds: int
+    sizes: Mapping[str, int]
+    run: str = field(default_factory=lambda: secrets.token_hex(8))
 
-    def release(self, name: str) -> Release:
-        """The line of that name."""
-        return next(r for r in self.plan.releases if r.name == name)
-
-    def fusion(self, layout: fusion.Layout) -> dict[str, Release]:
-        """Fusion's lines by part, bounded for the blocks that are left; noise multipliers stay as priced."""
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """The whole plan as plain data: what every holder is sent, reserves and checks for itself."""
         return {
-            part: replace(self.release(f"{FUSION}/{part}"), bound=bound, size=size)
-            for part, (bound, size) in layout.bounds().items()
+            "programme": self.programme,
+            "run": self.run,
+            "epsilon": "inf" if math.isinf(self.plan.epsilon) else self.plan.epsilon,
+            "delta": self.plan.delta,
+            "engine": self.engine,
+            "rounds": self.rounds,
+            "sizes": dict(self.sizes),
+            "lines": [line.to_dict() for line in self.plan.lines],
+            "schedules": {name: asdict(schedule) for name, schedule in self.schedules.items()},
         }
+
+    @property
+    def id(self) -> str:
+        """The name under which ledgers charge it."""
+        return digest(self.document)
+
+    def line(self, name: str) -> Release | None:
+        """The noisy sum of that name, if the plan has one."""
+        return next((r for r in self.plan.releases if r.name == name), None)
+
+
+def make_plan(roster: Roster, engine: str, rounds: int) -> RunPlan:
+    """Every release of the run, priced to sum to the programme's epsilon over all holders.
+
+    Shares are parts of mu^2. By default fusion gets a tenth, and the rest goes to holders by the square of their rows'
+    norm (features + 1): then every column of every block bears the same noise, as in one joint gradient. The held-out
+    persons, whom nothing else touches, pay for the evaluation.
+    """
+    members, terms, sizes = roster.training(), roster.terms.privacy, roster.terms.sizes
+    response = _response(roster)
+    maker = _Maker(roster, engine, sizes["train"], _shares(members, terms), _gaussian_mu(terms, response), response)
+    for member in members:
+        maker.block(member)
+    maker.fusion()
+    lines = [*([response] if response else []), *maker.lines]
+    if sizes["held_out"]:
+        lines.append(Release("evaluation/scores", LENDER, 1.0, 2 * estimates.BINS, 1, 1.0, persons=HELD_OUT))
+    shared = any(len(roster.of_domain(m.domain)) > 1 for m in members)
+    rounds = rounds or (ROUNDS_OF_SHARED_DOMAINS if shared else 1)
+    plan = price(lines, terms.epsilon, terms.delta)
+    return RunPlan(plan, maker.schedules, roster.terms.programme, engine, rounds, sizes)
+
+
+def _response(roster: Roster) -> LabelResponse | None:
+    """The line of the labels that leave the lender, where the terms protect them and a partner trains on them."""
+    label_epsilon = roster.terms.privacy.label_epsilon
+    told = any(m.name != LENDER and m.contract and not m.contract.outcome for m in roster.training())
+    return LabelResponse("labels/lender", LENDER, label_epsilon) if label_epsilon is not None and told else None
+
+
+def _gaussian_mu(terms: PrivacyTerms, response: LabelResponse | None) -> float:
+    """About what the labels leave to the noisy sums: for schedules only; `price` finds the noise itself."""
+    labels = epsilon_of([response.event], terms.delta) if response and math.isfinite(terms.epsilon) else 0.0
+    if labels >= terms.epsilon:
+        raise BudgetExceeded(f"the labels alone cost {labels:.3f} of epsilon={terms.epsilon:g}: lower label-epsilon")
+    return gaussian_mu(terms.epsilon - labels, terms.delta)
+
+
+@dataclass
+class _Maker:
+    """Collects lines and schedules, from shares and mu."""
+
+    roster: Roster
+    engine: str
+    persons: int
+    share: Mapping[str, float]
+    mu: float
+    response: LabelResponse | None
+    lines: list[Line] = field(default_factory=list)
+    schedules: dict[str, Schedule] = field(default_factory=dict)
+
+    def block(self, member: Member) -> None:
+        """A holder's lines: its private bins, its block, and the averages behind its reasons."""
+        contract, encoding = member.encoding.contract, member.encoding
+        holders = len(self.roster.of_domain(member.domain))
+        home = member.domain if self.roster.terms.privacy.within_domain == "home" and holders > 1 else ""
+        private = [f for f in contract.features if f.private]
+        families = averages.families_of(encoding) if self.engine == "scorecard" else ()
+        whole = self.share[member.name]
+        reasons = REASONS_SHARE * whole if families else 0.0
+        told = self.response is not None and member.name != LENDER and not contract.outcome
+        stretch = self.response.stretch if self.response and told else 1.0
+        spec = blocks.spec(self.engine, encoding, self.persons, self.mu * math.sqrt(whole - reasons), holders, stretch)
+        name = line_name(member)
+        self.schedules[name] = spec.schedule
+        if private:
+            size, bound = quantiles.FINE * len(private), quantiles.bound(len(private))
+            bins = self.share["bins"] * len(private)
+            self.lines.append(Release(f"bins/{member.name}", member.name, bound, size, 1, bins, home=home))
+        self.lines.append(
+            Release(
+                *(name, member.name, spec.bound, spec.size, spec.schedule.steps, whole - reasons, spec.probability),
+                home=home,
+            )
+        )
+        if families:
+            size, bound = len(families) + 1, averages.BOUND
+            self.lines.append(Release(f"reasons/{member.name}", member.name, bound, size, 1, reasons, home=home))
+
+    def fusion(self) -> None:
+        """The lender's lines of the fusion."""
+        own = self.roster.lender.domain if self.roster.lender.contract else None
+        layout = layout_of({m.domain for m in self.roster.training()}, own)
+        for part, (bound, size) in layout.bounds().items():
+            share = self.share["fusion"] * fusion.PARTS[part]
+            name = f"fusion/{part}"
+            self.schedules[name] = layout.schedule(part, self.persons, self.mu * math.sqrt(share))
+            self.lines.append(Release(name, LENDER, bound, size, self.schedules[name].steps, share))
 
 
 def line_name(member: Member) -> str:
-    """The name of a member's line: its block and itself."""
+    """The name of the line of a member's block."""
     return f"{member.domain}/{member.name}"
 
 
@@ -51,57 +166,21 @@ def layout_of(domains: set[str], own: str | None) -> fusion.Layout:
     return fusion.Layout(len(domains - {own}), len(domains))
 
 
-def make_plan(roster: Roster, sizes: Mapping[str, int], engine: str, rounds: int) -> RunPlan:
-    """Every release of the run, priced to sum to the programme's epsilon over all holders.
+def _shares(members: tuple[Member, ...], terms: PrivacyTerms) -> dict[str, float]:
+    """Parts of mu^2 that sum to 1 on one person: by holder, of the fusion, and of one private feature's bins.
 
-    Shares are parts of mu^2. By default fusion gets a tenth, and the rest goes to holders by the square of their rows'
-    norm (features + 1): then every column of every block bears the same noise, as in one joint gradient.
+    Home partners of a domain share one part: a person trains at one of them.
     """
-    members, terms = roster.training(), roster.terms
-    mu = gaussian_mu(terms.epsilon, terms.delta)
-    share = _shares(members, terms.shares)
-    persons = sizes["train"]
-    lines: list[Release] = []
-    schedules: dict[str, Schedule] = {}
-    for member in members:
-        part = share[member.name]
-        holders = len(roster.of_domain(member.domain))
-        spec = blocks.spec(engine, member.encoding, persons, mu * math.sqrt(part), holders)
-        name = line_name(member)
-        schedules[name] = spec.schedule
-        lines.append(Release(name, member.name, spec.bound, spec.size, spec.schedule.steps, part, spec.probability))
-    own = roster.lender.domain if roster.lender.contract else None
-    layout = layout_of({m.domain for m in members}, own)
-    for part_name, (bound, size) in layout.bounds().items():
-        part = share[FUSION] * fusion.PARTS[part_name]
-        name = f"{FUSION}/{part_name}"
-        schedules[name] = layout.schedule(part_name, persons, mu * math.sqrt(part))
-        lines.append(Release(name, LENDER, bound, size, schedules[name].steps, part))
-    shared = any(len(roster.of_domain(m.domain)) > 1 for m in members)
-    rounds = rounds or (ROUNDS_OF_SHARED_DOMAINS if shared else 1)
-    return RunPlan(price(lines, terms.epsilon, terms.delta), schedules, persons, rounds, engine)
-
-
-def _shares(members: tuple[Member, ...], given: Mapping[str, float]) -> dict[str, float]:
-    weight = {m.name: m.encoding.row_norm**2 for m in members}
-    total = sum(weight.values())
-    share = {name: (1 - FUSION_SHARE) * w / total for name, w in weight.items()} | {FUSION: FUSION_SHARE}
-    share |= {name: value for name, value in given.items() if name in share}
-    whole = sum(share.values())
-    return {name: value / whole for name, value in share.items()}
-
-
-def order_of(plan: RunPlan, member: Member, round_number: int, holders: int) -> dict[str, Any]:
-    """What a member is told about its training: its line, schedule and place; all of it public."""
-    name = line_name(member)
-    return {
-        "holder": member.name,
-        "block": member.domain,
-        "release": plan.release(name).to_dict(),
-        "schedule": asdict(plan.schedules[name]),
-        "engine": plan.engine,
-        "round": round_number,
-        "rounds": plan.rounds,
-        "persons": plan.persons,
-        "holders": holders,
-    }
+    home = terms.within_domain == "home"
+    group = {m.name: m.domain if home and m.name != LENDER else m.name for m in members}
+    private = {group[m.name]: sum(f.private for f in m.encoding.contract.features) for m in members}
+    weight = {group[m.name]: m.encoding.row_norm**2 for m in members}
+    bins = terms.shares.get("bins", BINS_SHARE) if any(private.values()) else 0.0
+    rest = 1 - FUSION_SHARE - bins
+    part = {name: rest * w / sum(weight.values()) for name, w in weight.items()} | {"fusion": FUSION_SHARE}
+    part |= {group.get(name, name): value for name, value in terms.shares.items() if name in (*group, "fusion")}
+    whole = sum(part.values()) + bins
+    features = sum(private.values())
+    scaled = {name: value / whole for name, value in part.items()}
+    named = {m.name: scaled[group[m.name]] for m in members}
+    return {**named, "fusion": scaled["fusion"], "bins": bins / whole / features if features else 0.0}

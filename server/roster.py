@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 from model.contract import Contract
 from model.encoding import Encoding
 from model.federation import LENDER
+from model.terms import PrivacyTerms
 from model.wire import DESCRIBE
 from server.exchange import Exchange, Post
 from server.failures import RunFailed
@@ -29,6 +30,12 @@ class Member:
     key: str
 
     @property
+    def edges(self) -> dict[str, tuple[float, ...]]:
+        """The edges of its private features, once they are cut."""
+        features = self.contract.features if self.contract else ()
+        return {f.name: f.edges for f in features if f.private and f.edges}
+
+    @property
     def encoding(self) -> Encoding:
         """The public encoding of its contract; only for members that have one."""
         if self.contract is None:
@@ -38,15 +45,19 @@ class Member:
 
 @dataclass(frozen=True)
 class Terms:
-    """The programme's public terms, as the lender's federation file states them."""
+    """The programme's public terms, as the lender's federation file states them.
+
+    `privacy` holds what this run may spend; `total` is what the programme may, over all its runs; `sizes` are the
+    persons of the cohort, `train` and `held_out`.
+    """
 
     programme: str
     federation: str
-    epsilon: float
-    delta: float
-    shares: Mapping[str, float]
+    privacy: PrivacyTerms
+    total: float
     partners: tuple[str, ...]
     on_failure: str
+    sizes: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,14 @@ class Roster:
     def of_domain(self, domain: str) -> tuple[Member, ...]:
         """The members that share a domain's block."""
         return tuple(m for m in self.training() if m.domain == domain)
+
+    def with_edges(self, domain: str, edges: Mapping[str, Sequence[float]]) -> Roster:
+        """The roster with a domain's private bins cut."""
+        cut = {
+            name: replace(m, contract=m.contract.with_edges(edges)) if m.domain == domain and m.contract else m
+            for name, m in self.members.items()
+        }
+        return replace(self, members=cut)
 
     def without(self, names: set[str]) -> Roster:
         """The roster after these members failed; the lender stays, but without a block of its own."""
@@ -129,9 +148,9 @@ def _terms(data: Mapping[str, Any]) -> Terms:
     return Terms(
         programme=str(data["name"]),
         federation=str(data["federation"]),
-        epsilon=float(data["epsilon"]),
-        delta=float(data["delta"]),
-        shares=dict(data["shares"]),
+        privacy=PrivacyTerms.from_dict(data["privacy"]),
+        total=float(data["total"]),
         partners=tuple(data["partners"]),
         on_failure=str(data["on_failure"]),
+        sizes={name: int(data["sizes"][name]) for name in ("train", "held_out")},
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 from model.wire import LAST, MEAN, TRAIN, key
 from server.exchange import Answer, Exchange, Post
 from server.failures import RunFailed
-from server.planning import RunPlan, order_of
+from server.planning import RunPlan
 from server.roster import Member, Roster
 
 Floats = NDArray[np.float64]
+Parcels = dict[str, dict[str, bytes]]  # by holder and key, ciphertext
+Head = tuple[int, str]  # of a ledger: rows and the last hash
 
 _log = logging.getLogger("fedscore.server")
 _BURN_IN = 0.25  # of the rounds: their averages are left out of the published weights
@@ -33,11 +36,15 @@ class BlockStrategy(Strategy):
         exchange: matches replies and counts bytes.
         roster: who trains what.
         plan: releases and schedules.
-        packets: the sealed cohort for each partner, sent with its first round.
+        parcels: what is still to be brought to each holder, sealed; sent with its first round.
+        heads: where each holder's ledger was last seen; kept up to date.
     """
 
-    def __init__(self, exchange: Exchange, roster: Roster, plan: RunPlan, packets: Mapping[str, bytes]) -> None:
-        self.exchange, self.roster, self.plan, self.packets = exchange, roster, plan, packets
+    def __init__(
+        self, exchange: Exchange, roster: Roster, plan: RunPlan, parcels: Parcels, heads: dict[str, Head]
+    ) -> None:
+        self.exchange, self.roster, self.plan = exchange, roster, plan
+        self.parcels, self.heads = parcels, heads
         self.failed: set[str] = set()
         self._sent: list[tuple[Message, str]] = []
         self._current = ArrayRecord()
@@ -58,10 +65,17 @@ class BlockStrategy(Strategy):
         return [message for message, _ in self._sent]
 
     def _post(self, member: Member, server_round: int) -> Post:
-        order = order_of(self.plan, member, server_round, len(self.roster.of_domain(member.domain)))
+        order = {
+            "plan": self.plan.document,
+            "holder": member.name,
+            "block": member.domain,
+            "round": server_round,
+            "edges": member.edges,
+            "witness": self.heads.get(member.name),
+        }
         name = key(member.domain, LAST)
-        sealed = {"sealed": self.packets[member.name]} if server_round == 1 and member.name in self.packets else {}
-        return Post(member.name, member.node, order, ArrayRecord({name: self._current[name]}), sealed)
+        arrays = ArrayRecord({name: self._current[name]})
+        return Post(member.name, member.node, order, arrays, self.parcels.pop(member.name, {}))
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -87,6 +101,8 @@ class BlockStrategy(Strategy):
         for name in sorted(names):
             answer = answers.get(name)
             update = None if answer is None else _update(answer, domain, shape)
+            if answer is not None:
+                note_head(self.heads, name, answer.data)
             if update is None:
                 self.exchange.failures.setdefault(name, "protocol")
                 self.failed.add(name)
@@ -112,18 +128,18 @@ class BlockStrategy(Strategy):
         return None
 
 
+def note_head(heads: dict[str, Head], name: str, data: Mapping[str, Any]) -> None:
+    """Keeps where a holder says that its ledger stands; a run without privacy has no ledgers."""
+    head = data.get("head")
+    if isinstance(head, list) and len(head) == 2:
+        heads[name] = (int(head[0]), str(head[1]))
+
+
 def _update(answer: Answer, domain: str, shape: tuple[int, ...]) -> dict[str, Floats] | None:
     """The two arrays of a reply, or None where one is missing, misshapen or not finite."""
-    record = answer.content.array_records.get("arrays")
-    update: dict[str, Floats] = {}
-    for parameter in (LAST, MEAN):
-        if record is None or key(domain, parameter) not in record:
-            return None
-        value = record[key(domain, parameter)].numpy()
-        if value.shape != shape or value.dtype.kind != "f" or not np.isfinite(value).all():
-            return None
-        update[parameter] = value.astype(np.float64)
-    return update
+    update = {parameter: answer.array(key(domain, parameter), shape) for parameter in (LAST, MEAN)}
+    good = {parameter: value for parameter, value in update.items() if value is not None}
+    return good if len(good) == len(update) else None
 
 
 def _told(exchange: Exchange, names: Iterable[str]) -> str:

@@ -14,9 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from clients.cli import contract
+from clients.ledger_cli import ledger as ledgers
 from model.inputs import InputError
 from server.cli import decide
+from simulations.audit_cli import audit
 from simulations.bench_cli import bench
+from simulations.plan_cli import plan
 from simulations.settings import Settings
 
 app = typer.Typer(
@@ -28,7 +31,10 @@ app = typer.Typer(
 )
 app.add_typer(contract, name="contract")
 app.add_typer(bench, name="bench")
+app.add_typer(ledgers, name="ledger")
 app.command("decide")(decide)
+app.command("plan")(plan)
+app.command("audit")(audit)
 
 Epsilon = Annotated[float | None, typer.Option(help="Privacy budget, a person over all partners; inf for none.")]
 Delta = Annotated[float | None, typer.Option(help="Probability with which epsilon may not hold.")]
@@ -68,6 +74,9 @@ def simulate(
     backend: Backend = "inprocess",
     on_failure: Annotated[str, typer.Option(help="continue | stop, when a partner fails.")] = "",
     policy: Annotated[Path | None, typer.Option(help="Limit policy (TOML); the shipped one by default.")] = None,
+    ledger: Annotated[
+        Path | None, typer.Option(help="Folder of ledgers that span runs; by default each run's own.")
+    ] = None,
     out: Out = Path("out"),
     force: Force = False,
     quiet: Quiet = False,
@@ -88,6 +97,7 @@ def simulate(
         backend=backend,
         on_failure=on_failure,
         policy=policy,
+        ledger=ledger,
         force=force,
     )
     _simulate(settings, quiet)
@@ -174,13 +184,13 @@ def _summary(report: dict[str, object], out: Path) -> None:
 def main() -> None:
     """Runs the command; bad input is one line and exit code 2, a run that stopped is one line and exit code 1."""
     from model.limits.policy import NotInForce
-    from privacy.ledger import LedgerCorrupt
+    from privacy.ledger import LedgerCorrupt, LedgerMismatch
     from privacy.plan import BudgetExceeded
     from server.failures import RunFailed
 
     try:
         app()
-    except (InputError, BudgetExceeded, NotInForce) as error:
+    except (InputError, BudgetExceeded, LedgerMismatch, NotInForce) as error:
         _end(str(error), 2)
     except (LedgerCorrupt, RunFailed) as error:
         _end(str(error), 1)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from clients.cohort import cohort_of, table_of
-from clients.config import Node, run_budget, run_federation
+from clients.config import Node
 from clients.files import read_columns
 from model.federation import LENDER, Federation, Holder
 from model.inputs import InputError
@@ -20,11 +19,7 @@ RUN_ID = 1
 
 def node_of(settings: Settings, out: Path) -> Node:
     """One node that plays every holder of the simulation, as its in-process nodes see their files."""
-    config = settings.run_config(out)
-    federation = run_federation(config)
-    epsilon, delta = run_budget(federation, config)
-    node = Node.of({"partition-id": 0, "num-partitions": 1}, config, RUN_ID)
-    return replace(node, federation=federation, epsilon=epsilon, delta=delta)
+    return Node.of({"partition-id": 0, "num-partitions": 1}, settings.run_config(out), RUN_ID)
 
 
 def check(node: Node, settings: Settings) -> list[str]:

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from clients.cohort import cohort_of
 from clients.config import Node
 from clients.fusing import EVIDENCE
-from clients.training import ledger
+from clients.orders import ledger
 from model import metrics
 from model.federation import LENDER
 from model.wire import HELD_OUT, TRAIN_ROWS
-from privacy.accounting import epsilon_of, shown
+from privacy.accounting import shown
+from privacy.plan import spent_by
 from privacy.statement import RELATION, UNIT
 from server.phases import MODEL_FOLDER, RUN_FILE
 from simulations.deciding import decide_all
@@ -44,7 +45,7 @@ def write_report(
     decisions.write_parquet(out / "decisions.parquet")
     decided = time.monotonic() - began
     run = json.loads((out / RUN_FILE).read_text())
-    statement = json.loads((out / MODEL_FOLDER / "bundle.json").read_text())["statement"]
+    bundle = json.loads((out / MODEL_FOLDER / "bundle.json").read_text())
     report = {
         "schema": SCHEMA,
         "simulation": "exact figures on held-out persons: never publish them from a real run",
@@ -53,18 +54,30 @@ def write_report(
         "seed": settings.seed,
         **_persons(node),
         "partners": _partners(node, run["partners"]),
-        **_spent(node, run, statement),
+        **_spent(node, run),
         **_quality(node, evidence),
         "decisions": dict(sorted(decisions["decision"].value_counts().iter_rows())),
         "seconds": {**{k: round(v, 3) for k, v in seconds.items()}, **run["seconds"], "decide": round(decided, 3)},
         "bytes_sent": run["bytes_sent"],
         "releases": run["releases"],
-        "privacy": statement,
+        "quality_published": bundle["quality"],
+        "privacy": bundle["statement"],
         "notes": list(notes),
     }
     (out / RUN_FILE).unlink()
-    (out / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
+    _write(out, report)
     return report
+
+
+def add_audit(out: Path, report: dict[str, Any], audit: Mapping[str, Any]) -> None:
+    """Adds an audit that was passed to the report."""
+    report["audit"] = dict(audit)
+    report["seconds"]["audit"] = audit["seconds"]
+    _write(out, report)
+
+
+def _write(out: Path, report: Mapping[str, Any]) -> None:
+    (out / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def _persons(node: Node) -> dict[str, Any]:
@@ -83,28 +96,31 @@ def _partners(node: Node, present: Mapping[str, str]) -> dict[str, Any]:
     return cohort
 
 
-def _spent(node: Node, run: Mapping[str, Any], statement: Mapping[str, Any]) -> dict[str, Any]:
-    """Epsilon over everything that all ledgers of the run hold: a person may be at every holder."""
-    events = []
+def _spent(node: Node, run: Mapping[str, Any]) -> dict[str, Any]:
+    """Epsilon as the ledgers hold it: of the programme on the person who paid most, of this run, of each holder."""
     by_holder: dict[str, str] = {}
-    for name in (h.name for h in node.federation.holders if (node.state / h.name).is_dir()):  # also who failed later
+    programme = run_only = math.inf
+    for name in (h.name for h in node.federation.holders if (node.ledgers / h.name / "ledger.db").is_file()):
         with ledger(node, name) as book:
             if book is None:
-                by_holder[name] = "inf"
-                continue
-            by_holder[name] = shown(book.spent())
-            events += book.events()
-    infinite = "inf" in by_holder.values()
-    slack = statement["discrete_noise_slack"]
-    epsilon = math.inf if infinite else epsilon_of(events, node.delta - slack["delta"]) + slack["epsilon"]
+                break
+            by_holder[name] = shown(book.spent(own=True))
+            plans = book.plans()
+            if run["plan"] in plans:  # every ledger holds whole plans; a holder that failed early has none
+                programme, run_only = book.spent(), spent_by([plans[run["plan"]]], node.total, node.delta)
     return {
-        "epsilon": "inf" if infinite else math.ceil(epsilon * 1e6 - 1e-6) / 1e6,
+        "epsilon": _plain(programme),
+        "epsilon_run": _plain(run_only),
         "epsilon_asked": run["epsilon_asked"],
         "epsilon_by_holder": by_holder,
         "delta": node.delta,
         "unit": UNIT,
         "relation": RELATION,
     }
+
+
+def _plain(epsilon: float) -> float | str:
+    return "inf" if math.isinf(epsilon) else math.ceil(epsilon * 1e6 - 1e-6) / 1e6
 
 
 def _quality(node: Node, evidence: pl.DataFrame) -> dict[str, Any]:

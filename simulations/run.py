@@ -19,8 +19,9 @@ from clients.config import Node
 from model.inputs import InputError
 from server.failures import RunFailed
 from simulations import preflight
+from simulations.gate import pass_gate
 from simulations.loopback import LoopbackGrid
-from simulations.report import write_report
+from simulations.report import add_audit, write_report
 from simulations.settings import Settings
 
 __all__ = ["Result", "Settings", "simulate"]
@@ -49,11 +50,13 @@ def simulate(settings: Settings, say: Say = lambda text: None) -> Result:
     Raises:
         InputError: bad input, naming file, field, rule and value.
         BudgetExceeded: the plan would pass the budget; nothing was released.
-        RunFailed: the run stopped, with the reason.
+        RunFailed: the run stopped, with the reason; or its audit refuted what it claims.
     """
     began = time.monotonic()
     if settings.out.exists() and not settings.force:
         raise InputError(settings.out, "", "exists already", remedy="give another --out, or --force to replace it")
+    if settings.ledger and settings.ledger.resolve().is_relative_to(settings.out.resolve()):
+        raise InputError("command line", "--ledger", "must not lie in --out, which a run replaces", settings.ledger)
     say("reading the holders' files")
     with TemporaryDirectory(prefix="fedscore-") as scratch:
         notes = tuple(preflight.check(preflight.node_of(settings, Path(scratch)), settings))
@@ -65,6 +68,8 @@ def simulate(settings: Settings, say: Say = lambda text: None) -> Result:
             (_flower if settings.backend == "flower" else _inprocess)(settings, node, part)
         say("deciding and reporting")
         report = write_report(part, node, settings, notes, {"load": loaded})
+        say("auditing")
+        add_audit(part, report, pass_gate(part))
         _replace(part, settings.out)
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from model.blocks import ENGINES
 from model.descent import check_rounds
-from model.federation import ON_FAILURE, check_delta, check_epsilon
+from model.federation import ON_FAILURE
 from model.inputs import InputError, whole
+from model.terms import check_delta, check_epsilon
 
 BACKENDS = ("inprocess", "flower")
 _WHERE = "command line"
@@ -25,6 +26,8 @@ class Settings:
         seed: of the split where the federation gives none, and of initialisation; never of noise.
         rounds: of block training; 0 chooses.
         policy: the limit policy; None is the shipped one.
+        ledger: folder of ledgers that span runs under the federation file's budget; None keeps them in `out`, where
+            every run is a programme of its own.
     """
 
     federation: Path | None
@@ -38,6 +41,7 @@ class Settings:
     backend: str = "inprocess"
     on_failure: str = ""
     policy: Path | None = None
+    ledger: Path | None = None
     force: bool = False
 
     def __post_init__(self) -> None:
@@ -61,6 +65,7 @@ class Settings:
             "federation": str(self.federation.resolve()) if self.federation else "",
             "data": str(self.data.resolve()) if self.data else "",
             "out": str(out.resolve()),
+            "ledger": str(self.ledger.resolve()) if self.ledger else "",
             "epsilon": "" if self.epsilon is None else str(self.epsilon),
             "delta": "" if self.delta is None else str(self.delta),
             "seed": self.seed,

@@ -209,32 +209,39 @@ def persons() -> Callable[..., tuple[pl.DataFrame, np.ndarray]]:
 
 @dataclass
 class Stage:
-    """A run that has been described, aligned and planned; every message can now be sent by hand."""
+    """A run that has been described, planned and aligned; every message can now be sent by hand."""
 
     grid: Any
     exchange: Any
     roster: Any
     plan: Any
-    packets: Mapping[str, bytes]
+    parcels: Mapping[str, Mapping[str, bytes]]
     state: Path
 
+    def document(self, line: str, **changes: Any) -> dict[str, Any]:
+        """The plan's document, changed: `release__x` and `schedule__x` of the line, other keys of the whole."""
+        document: dict[str, Any] = json.loads(json.dumps(self.plan.document))
+        for key, value in changes.items():
+            table, _, last = key.rpartition("__")
+            lines = {row["name"]: row for row in document["lines"]}
+            inside = {"": document, "release": lines[line], "schedule": document["schedules"].get(line)}[table]
+            inside[last] = value
+        return document
+
     def train(self, name: str, round_number: int = 1, **changes: Any) -> Any:
-        """The post that asks a holder for one round, with parts of its order changed; dots reach inside."""
+        """The post that asks a holder for one round, with parts of its order or of its plan changed."""
         from flwr.app import Array, ArrayRecord
 
         from model import blocks
         from server.exchange import Post
-        from server.planning import order_of
 
         member = self.roster.members[name]
-        holders = len(self.roster.of_domain(member.domain))
-        order = json.loads(json.dumps(order_of(self.plan, member, round_number, holders)))
-        for key, value in changes.items():
-            table, _, last = key.rpartition("__")
-            (order[table] if table else order)[last] = value
+        order = {"holder": name, "block": member.domain, "round": round_number, "edges": {}, "witness": None}
+        own = {key: changes.pop(key) for key in list(changes) if key in order}
+        order |= own | {"plan": self.document(f"{member.domain}/{name}", **changes)}
         start = blocks.start(self.plan.engine, member.encoding, np.random.default_rng(0))
-        sealed = {"sealed": self.packets[name]} if name in self.packets else {}
-        return Post(name, member.node, order, ArrayRecord({f"{member.domain}/last": Array(start)}), sealed)
+        arrays = ArrayRecord({f"{member.domain}/last": Array(start)})
+        return Post(name, member.node, order, arrays, self.parcels.get(name, {}))
 
     def send(self, kind: str, post: Any) -> Any:
         """The raw reply to one question, or None."""
@@ -251,6 +258,7 @@ def stage(tmp_path: Path) -> Callable[..., Stage]:
         from server.config import RunConfig
         from server.phases import Programme
         from server.planning import make_plan
+        from server.preparing import hand_out, tell_homes
         from server.roster import discover
         from simulations.loopback import LoopbackGrid
 
@@ -260,9 +268,10 @@ def stage(tmp_path: Path) -> Callable[..., Stage]:
         grid = LoopbackGrid(app, nodes, settings, **({"tamper": tamper} if tamper else {}))
         run = Programme(grid, RunConfig.parse(settings))
         roster = run._agreed(discover(run.exchange, grid, 0.1))
-        sizes, packets = run._align(roster)
-        plan = make_plan(roster, sizes, run.settings.engine, rounds)
-        return Stage(grid, run.exchange, roster, plan, packets, tmp_path / "state" / "nodes")
+        plan = make_plan(roster, run.settings.engine, rounds)
+        parcels = hand_out(run.exchange, roster, plan, {})
+        tell_homes(run.exchange, roster, plan, parcels)
+        return Stage(grid, run.exchange, roster, plan, parcels, tmp_path / "state" / "nodes")
 
     return made
 

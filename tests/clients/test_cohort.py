@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from clients.cohort import accept, aligned, hand_out, private_key, public_key_of, table_of
+from clients.cohort import accept, aligned, cohort_of, hand_out, private_key, public_key_of, sizes_of, table_of
 from clients.config import Node
 from clients.tables import load_cohort
 from model.federation import load_federation
@@ -29,7 +29,7 @@ def node(small: Path, tmp_path: Path) -> Node:
 
 
 def _packets(node: Node) -> dict[str, bytes]:
-    return hand_out(node, {name: public_key_of(node, name) for name in NAMES})[0]
+    return hand_out(node, {name: public_key_of(node, name) for name in NAMES}, cohort_of(node).labels)
 
 
 def _opened(node: Node, name: str, packet: bytes) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def test_a_packet_holds_no_id_and_keys_differ_from_run_to_run(node: Node) -> Non
 
 
 def test_the_sizes_told_are_those_of_the_groups(node: Node) -> None:
-    sizes = hand_out(node, {})[1]
+    sizes = sizes_of(node)
     group = load_cohort(node.federation, 0).group
     assert sizes == {"train": int((group == TRAIN_ROWS).sum()), "held_out": int((group == HELD_OUT).sum())}
 
@@ -145,7 +145,7 @@ def test_a_partner_outside_the_federation_gets_no_packet(node: Node) -> None:
     from model.inputs import InputError
 
     with pytest.raises(InputError):
-        hand_out(node, {"stranger": public_key_of(node, "pay-1")})
+        hand_out(node, {"stranger": public_key_of(node, "pay-1")}, cohort_of(node).labels)
 
 
 def test_the_packet_has_one_length_for_every_partner(node: Node) -> None:

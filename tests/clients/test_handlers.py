@@ -1,10 +1,8 @@
 """What leaves a node: the allow-listed keys and generic codes, whatever happens inside; and what fusing may cost."""
 
-import contextlib
 import copy
 import json
-import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from flwr.common.serde import message_to_proto
 
 from clients.app import app
 from model.wire import COHORT, DESCRIBE, ERRORS, FUSE, SUBSCORES, TRAIN
-from privacy.ledger import Ledger
+from privacy.chain import Chain
 from server.config import RunConfig
 from server.phases import Programme
 from simulations.loopback import FIRST_NODE, LoopbackGrid
@@ -47,24 +45,8 @@ class Recorded:
         return next(iter(self.grid.send_and_receive([Message(content, dst_node_id=node, message_type=kind)])))
 
     def charges(self, name: str) -> int:
-        """Number of lines in a holder's ledger."""
-        book = Ledger(self.state / name / "ledger.db", 1e9, 1e-5)
-        try:
-            return len(book.releases())
-        finally:
-            book.close()
-
-    @contextlib.contextmanager
-    def unfused(self) -> Iterator[None]:
-        """As if the lender's answer had never been stored: what it is asked now, it has to draw."""
-        with contextlib.closing(sqlite3.connect(self.state / "lender" / "ledger.db")) as book:
-            kept = book.execute("SELECT key, bytes FROM reply WHERE key LIKE '%|fusion'").fetchall()
-            book.execute("DELETE FROM reply WHERE key LIKE '%|fusion'")
-            book.commit()
-            yield
-            book.execute("DELETE FROM reply WHERE key LIKE '%|fusion'")
-            book.executemany("INSERT INTO reply VALUES (?, ?)", kept)
-            book.commit()
+        """Number of plans in a holder's ledger."""
+        return sum(row.kind == "plan" for row in Chain(self.state / name / "ledger.db").checked())
 
 
 @pytest.fixture(scope="module")
@@ -90,23 +72,24 @@ def test_replies_hold_the_allow_listed_keys_and_nothing_else(run: Recorded) -> N
         reply = run.again(kind)
         assert set(_config(reply)) == allowed[kind]
         assert not reply.content.metric_records
-        assert set(reply.content) == ({"config", "arrays"} if kind == TRAIN else {"config"})
+        assert set(reply.content) == ({"config", "arrays"} if kind in (TRAIN, FUSE) else {"config"})
 
 
 def test_the_plain_part_of_each_reply_holds_public_facts_only(run: Recorded) -> None:
     told = {kind: json.loads(_config(run.again(kind))["json"]) for kind in KINDS}
     assert set(told[DESCRIBE]) <= {"holders", "programme"}
     assert all(set(row) == {"name", "domain", "contract", "key"} for row in told[DESCRIBE]["holders"])
-    assert set(told[COHORT]) == {"train", "held_out"}
-    assert set(told[TRAIN]) == set(told[SUBSCORES]) == {"holder"}
-    assert set(told[FUSE]) == {"table", "centres"}
+    assert told[COHORT] == {}
+    assert set(told[TRAIN]) == {"holder", "head"}
+    assert set(told[SUBSCORES]) == {"holder"}
+    assert set(told[FUSE]) == {"table", "centres", "head"}
 
 
 def test_the_lenders_description_states_the_terms(run: Recorded) -> None:
     reply = next(m for m in run.sent if m[0] == FIRST_NODE and m[1].metadata.message_type == DESCRIBE)
     answer = next(iter(run.grid.send_and_receive([Message(reply[1].content, FIRST_NODE, DESCRIBE)])))
     terms = json.loads(_config(answer)["json"])["programme"]
-    assert set(terms) == {"name", "federation", "epsilon", "delta", "shares", "partners", "on_failure"}
+    assert set(terms) == {"name", "federation", "privacy", "total", "partners", "on_failure", "sizes"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -215,28 +198,24 @@ UNDERSTATED = [("bound", 1e-9), ("count", 1), ("probability", 1e-3), ("noise_mul
 def test_a_fusion_order_that_understates_its_price_is_refused(
     run: Recorded, part: str, field: str, value: float
 ) -> None:
-    """A new name makes it a new charge, so that no stored answer hides what happens."""
+    """Another line makes it another plan, so that no stored answer hides what happens."""
 
     def understate(data: Any, content: RecordDict) -> None:
         del content
-        for name, line in data["releases"].items():
-            line.update(name=f"{part}/{field}/{name}", noise_multiplier=1e4)
-        data["releases"][part][field] = value
-
-    with run.unfused():
-        reply = run.again(FUSE, understate)
-    assert _config(reply).get("error") in ("input", "budget")
-
-
-def test_a_fusion_beyond_the_lenders_ceiling_is_refused(run: Recorded) -> None:
-    def renamed(data: Any, content: RecordDict) -> None:
-        del content
-        for line in data["releases"].values():
-            line.update(name=line["name"] + "/2", noise_multiplier=1.0)
+        next(line for line in data["plan"]["lines"] if line["name"] == f"fusion/{part}")[field] = value
 
     before = run.charges("lender")
-    with run.unfused():
-        assert dict(_config(run.again(FUSE, renamed))) == {"error": "budget"}
+    assert _config(run.again(FUSE, understate)).get("error") in ("input", "budget")
+    assert run.charges("lender") == before
+
+
+def test_a_second_plan_beyond_the_lenders_ceiling_is_refused(run: Recorded) -> None:
+    def renamed(data: Any, content: RecordDict) -> None:
+        del content
+        data["plan"]["run"] = "another"
+
+    before = run.charges("lender")
+    assert dict(_config(run.again(FUSE, renamed))) == {"error": "budget"}
     assert run.charges("lender") == before
 
 

@@ -1,5 +1,7 @@
 """Evidence for the lender: sub-scores, reason families in coarse steps, and one voice a domain."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,37 +9,35 @@ import numpy as np
 import polars as pl
 import pytest
 
-from clients.cohort import accept, aligned, hand_out, public_key_of, table_of
+from clients.cohort import aligned, cohort_of, hand_out, table_of
 from clients.config import Node
 from clients.fusing import _merged, _reasons
-from clients.scoring import BUCKET_E6, FAMILIES, Evidence, families_of, score
+from clients.orders import Agreement, reserve
+from clients.scoring import BUCKET_E6, FAMILIES, Evidence, score
+from model.averages import families_of
 from model.blocks import Block
 from model.encoding import Encoding
 from model.inputs import InputError
 from model.limits.table import MICRO
 from model.wire import ABSENT, HELD_OUT, TRAIN_ROWS
+from privacy.plan import BudgetExceeded
 
 
 @pytest.fixture
-def node(small: Path, tmp_path: Path) -> Node:
-    """A node that plays every holder of the small sample, aligned."""
-    made = Node.of({"num-partitions": 1}, {"federation": str(small), "out": str(tmp_path)}, 7)
-    names = ("pay-1", "shop-1", "shop-2", "tax-1")
-    packets = hand_out(made, {name: public_key_of(made, name) for name in names})[0]
-    for name in names:
-        accept(made, name, packets[name])
-    return made
+def node(node: Node) -> Node:
+    """The aligned node, in a simulation without privacy: what reasons are measured against is exact then."""
+    return replace(node, epsilon=math.inf)
 
 
 def _weights(node: Node, name: str, seed: int = 0) -> np.ndarray[Any, Any]:
     encoding = table_of(node, name).encoding
     assert encoding is not None
-    return np.random.default_rng(seed).normal(scale=0.5, size=encoding.columns)
+    return np.random.default_rng(seed).normal(scale=0.3, size=encoding.columns)
 
 
-def test_sub_scores_are_those_of_the_block_and_absent_where_there_is_no_row(node: Node) -> None:
+def test_sub_scores_are_those_of_the_block_and_absent_where_there_is_no_row(node: Node, scored: Any) -> None:
     weights = _weights(node, "pay-1")
-    evidence = score(node, "pay-1", "scorecard", weights)
+    evidence = scored(node, "pay-1", weights)
     table, rows = table_of(node, "pay-1"), aligned(node, "pay-1").rows
     assert table.encoding is not None
     block = Block.finished("scorecard", table.encoding, weights)
@@ -56,14 +56,14 @@ def test_a_row_of_missing_values_scores_like_any_relationship(node: Node) -> Non
     assert int(np.rint(block.subscores(codes)[0] * MICRO)) != ABSENT
 
 
-def test_huge_weights_are_clamped_before_they_leave(node: Node) -> None:
-    evidence = score(node, "pay-1", "scorecard", _weights(node, "pay-1") * 1e6)
+def test_huge_weights_are_clamped_before_they_leave(node: Node, scored: Any) -> None:
+    evidence = scored(node, "pay-1", _weights(node, "pay-1") * 1e6)
     told = evidence.subscores[evidence.subscores != ABSENT]
     assert np.abs(told).max() <= 20 * MICRO
 
 
 @pytest.fixture
-def reasons(node: Node) -> tuple[Evidence, np.ndarray[Any, Any]]:
+def reasons(node: Node, scored: Any) -> tuple[Evidence, np.ndarray[Any, Any]]:
     """Evidence of one partner, and each held-out person's excess by family, computed afresh."""
     weights = _weights(node, "pay-1")
     table, cohort = table_of(node, "pay-1"), aligned(node, "pay-1")
@@ -72,9 +72,9 @@ def reasons(node: Node) -> tuple[Evidence, np.ndarray[Any, Any]]:
     groups = block.by_group(table.codes)
     trained = cohort.rows[(cohort.group == TRAIN_ROWS) & (cohort.rows >= 0)]
     held = cohort.rows[cohort.group == HELD_OUT]
-    excess = np.stack([groups[n] - groups[n][trained].mean() for n in families_of(block)], axis=1)[held]
+    excess = np.stack([groups[n] - groups[n][trained].mean() for n in families_of(table.encoding)], axis=1)[held]
     excess[held < 0] = np.nan
-    return score(node, "pay-1", "scorecard", weights), excess
+    return scored(node, "pay-1", weights), excess
 
 
 def test_shortfalls_are_told_in_coarse_steps_only(reasons: Any) -> None:
@@ -105,8 +105,8 @@ def test_families_without_harm_and_absent_persons_are_not_named(reasons: Any) ->
     assert ((evidence.families >= 0) == (evidence.shortfalls > 0)).all()
 
 
-def test_packed_evidence_is_read_back_and_has_one_length(node: Node) -> None:
-    one, other = (score(node, name, "scorecard", _weights(node, name)) for name in ("pay-1", "shop-2"))
+def test_packed_evidence_is_read_back_and_has_one_length(node: Node, scored: Any) -> None:
+    one, other = (scored(node, name, _weights(node, name)) for name in ("pay-1", "shop-2"))
     assert len(one.to_bytes()) == len(other.to_bytes())
     again = Evidence.from_bytes(one.to_bytes(), one.names)
     np.testing.assert_array_equal(again.subscores, one.subscores)
@@ -157,16 +157,49 @@ def test_reasons_are_told_as_family_and_micro_logit() -> None:
     assert _reasons(evidence) == [f"b:{3 * BUCKET_E6};a:{BUCKET_E6}", f"a:{2 * BUCKET_E6}"]
 
 
-def test_a_holder_without_a_block_scores_nothing(files: Any, tmp_path: Path) -> None:
+def test_a_holder_without_a_block_scores_nothing(files: Any, tmp_path: Path, scored: Any) -> None:
     files.toml('contract = "lender_kyc.contract.toml"\n', "")
-    node = Node.of({"num-partitions": 1}, {"federation": str(files.federation), "out": str(tmp_path)}, 7)
-    hand_out(node, {})
+    node = Node.of(
+        {"num-partitions": 1}, {"federation": str(files.federation), "out": str(tmp_path), "epsilon": "inf"}, 7
+    )
+    hand_out(node, {}, cohort_of(node).labels)
     with pytest.raises(InputError, match="is not this holder's"):
-        score(node, "lender", "scorecard", np.zeros(3))
+        scored(node, "lender", np.zeros(3))
 
 
 def test_the_families_of_a_block_are_public_and_sorted(node: Node) -> None:
     contract = node.federation.holder("pay-1").contract
     assert contract is not None
-    block = Block("scorecard", Encoding.of(contract), np.zeros(1))
-    assert list(families_of(block)) == sorted({f.group for f in contract.features})
+    assert list(families_of(Encoding.of(contract))) == sorted({f.group for f in contract.features})
+
+
+@pytest.mark.parametrize("change", [{"bound": 1.0}, {"size": 2}, {"count": 2}, {"probability": 0.5}])
+def test_averages_that_nothing_pays_for_are_not_told(node: Node, lines: Any, document: Any, change: Any) -> None:
+    block, told = lines(node, "pay-1")
+    private = replace(node, epsilon=1.0)
+    agreement = Agreement.of(document(private, [block, replace(told, **change)]), private)
+    reserve(private, "pay-1", agreement)
+    with pytest.raises(InputError, match="does not pay"):
+        score(private, "pay-1", agreement, _weights(node, "pay-1"))
+
+
+def test_without_a_line_for_averages_no_family_is_told(node: Node, lines: Any, document: Any) -> None:
+    agreement = Agreement.of(document(node, lines(node, "pay-1")[:1]), node)
+    evidence = score(node, "pay-1", agreement, _weights(node, "pay-1"))
+    assert (evidence.families == -1).all()
+    assert not evidence.shortfalls.any()
+
+
+def test_the_averages_behind_reasons_are_drawn_once(node: Node, lines: Any, document: Any) -> None:
+    private = replace(node, epsilon=1.0)
+    agreement = Agreement.of(document(private, lines(node, "pay-1")), private)
+    one, other = (score(private, "pay-1", agreement, _weights(node, "pay-1")) for _ in range(2))
+    np.testing.assert_array_equal(one.shortfalls, other.shortfalls)
+
+
+def test_a_second_plan_for_the_same_averages_is_not_paid(node: Node, lines: Any, document: Any) -> None:
+    private = replace(node, epsilon=1.0)
+    plans = [Agreement.of(document(private, lines(node, "pay-1"), run=run), private) for run in ("a", "b")]
+    score(private, "pay-1", plans[0], _weights(node, "pay-1"))
+    with pytest.raises(BudgetExceeded, match="would pass"):
+        score(private, "pay-1", plans[1], _weights(node, "pay-1"))

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from model.federation import Cut, Federation, Holder, check_delta, check_epsilon, load_federation
+from model.federation import Cut, Federation, Holder, load_federation
 from model.inputs import InputError
+from model.terms import check_delta, check_epsilon
 
 CONTRACT = """
 domain = "{domain}"
@@ -54,9 +55,9 @@ def loaded(folder: Path, text: str, data: Path | None = None) -> Federation:
 def test_a_whole_file_is_read_as_it_is_written(folder: Path) -> None:
     f = loaded(folder, WHOLE)
     assert (f.name, f.id, f.outcome, f.split, f.cut) == ("uci-credit", "ID", "bad", "part", None)
-    assert (f.epsilon, f.delta, f.on_failure) == (2.0, 1e-6, "stop")
+    assert (f.privacy.epsilon, f.privacy.delta, f.on_failure) == (2.0, 1e-6, "stop")
     assert (f.income, f.requested) == ("salary", "wish")
-    assert f.shares == {"pay-1": 0.5, "fusion": 0.2, "lender": 1.0}
+    assert f.privacy.shares == {"pay-1": 0.5, "fusion": 0.2, "lender": 1.0}
     assert [h.name for h in f.holders] == ["lender", "pay-1", "ec-1"]
     assert (f.lender.domain, f.lender.data) == (
         "lender_kyc",
@@ -71,7 +72,7 @@ def test_a_whole_file_is_read_as_it_is_written(folder: Path) -> None:
 def test_what_is_left_out_has_a_usual_value(folder: Path) -> None:
     f = loaded(folder, "[federation]\n" + LENDER + PAY)
     assert (f.name, f.id, f.outcome, f.split, f.cut) == ("federation", "id", "label", None, None)
-    assert (f.epsilon, f.delta, f.shares, f.on_failure) == (1.0, 1e-5, {}, "continue")
+    assert (f.privacy.epsilon, f.privacy.delta, f.privacy.shares, f.on_failure) == (1.0, 1e-5, {}, "continue")
     assert (f.lender.contract, f.lender.domain) == (None, "lender_kyc")
     assert (f.income, f.requested) == (None, None)
 
@@ -146,8 +147,8 @@ BROKEN = {
     "requested": (HEAD + LENDER + 'requested = ""\n' + PAY, "lender.requested", "must be a text", "''"),
     "no lender data": (HEAD + "[lender]\n" + PAY, "lender.data", "file name, or a list of them", None),
     "partner name": (HEAD + LENDER + PAY.replace("pay-1", "Pay 1"), "partner #1.name", "lower-case", "'Pay 1'"),
-    "partner lender": (HEAD + LENDER + PAY.replace("pay-1", "lender"), "partner #1.name", "neither", "'lender'"),
-    "partner fusion": (HEAD + LENDER + PAY.replace("pay-1", "fusion"), "partner #1.name", "neither", "'fusion'"),
+    "partner lender": (HEAD + LENDER + PAY.replace("pay-1", "lender"), "partner #1.name", "none of", "'lender'"),
+    "partner fusion": (HEAD + LENDER + PAY.replace("pay-1", "fusion"), "partner #1.name", "none of", "'fusion'"),
     "no partner name": (HEAD + LENDER + PAY.replace('name = "pay-1"\n', ""), "partner #1.name", "lower-case", None),
     "domain": (HEAD + LENDER + PAY.replace('"payments"', '"Pay"'), "partner #1.domain", "lower-case", "'Pay'"),
     "partner data": (

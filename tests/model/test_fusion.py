@@ -138,6 +138,43 @@ def test_the_gradient_is_the_numeric_derivative_of_the_log_loss() -> None:
     assert np.abs(numeric).max() > 1.0
 
 
+@pytest.mark.parametrize("persons", [1, 2, 60])
+def test_t2_the_gradient_is_the_sum_of_autograds_for_one_person_at_a_time(persons: int) -> None:
+    torch = pytest.importorskip("torch")
+    scores, labels = population(DOMAINS, None, persons, [0.8, 0.6, 0.4])
+    layout = Layout(3, 3)
+    rng = np.random.default_rng(1)
+    for name, into, maps in (
+        ("weights", 3, [layout.weights_map(p) for p in range(8)]),
+        ("calibration", 1, [layout.platt_map(p) for p in range(8)]),
+    ):
+        rows = rng.uniform(-0.5, 0.5, (persons, into))
+        theta = rng.standard_normal(layout.bounds()[name][1])
+        expected = np.zeros(len(theta))
+        for row, pattern, label in zip(rows, scores.pattern, labels, strict=True):
+            at = torch.tensor(theta, requires_grad=True)
+            logit = torch.tensor(np.append(1.0, row)) @ (torch.tensor(maps[int(pattern)]) @ at)
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logit, torch.tensor(label))
+            expected += torch.autograd.grad(loss, at)[0].numpy()
+        got = fusion._Rows.of(rows, scores.pattern, maps).gradient_sum(labels)(theta)
+        assert np.linalg.norm(got - expected) <= 1e-10 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("values", [[math.inf, -math.inf], [1e200, -1e308], [math.inf, math.nan], [5e-324, -0.0]])
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_t1_a_sub_score_without_measure_spoils_nobodys_sum(values: list[float], label: float) -> None:
+    with np.errstate(over="ignore"):
+        seen = recorded(Subscores(("a", "b"), None, np.array([values])), np.array([label]))
+    for name, (bound, _) in Layout(2, 2).bounds().items():
+        assert max(np.linalg.norm(total) for total in seen[name]) <= bound * (1 + 1e-12)
+        assert np.isfinite(seen[name]).all()
+
+
+def test_a_fit_of_nobody_releases_zeros_of_the_right_shape() -> None:
+    nobody = fusion._Rows.of(np.zeros((0, 2)), np.zeros(0, np.int64), [])
+    assert nobody.gradient_sum(np.zeros(0))(np.ones(7)).tolist() == [0.0] * 7
+
+
 # --- what a fit finds
 
 

@@ -48,13 +48,28 @@ def released_exactly(total: Floats) -> Floats:
 
 
 @DERANDOMIZED
-@given(seed=st.integers(0, 10_000), scale=st.sampled_from([0.0, 0.3, 3.0, 100.0]))
-def test_the_gradient_is_the_dense_log_loss_gradient(seed: int, scale: float) -> None:
-    codes, labels = some_persons(ENCODING, 30, seed)
+@given(seed=st.integers(0, 10_000), scale=st.sampled_from([0.0, 0.3, 3.0, 100.0]), persons=st.sampled_from([1, 2, 30]))
+def test_the_gradient_is_the_dense_log_loss_gradient(seed: int, scale: float, persons: int) -> None:
+    codes, labels = some_persons(ENCODING, persons, seed)
     weights = scale * np.random.default_rng(seed).standard_normal(ENCODING.columns)
     matrix = ENCODING.matrix(codes)
     dense = matrix.T @ (1 / (1 + np.exp(-np.clip(matrix @ weights, -700, 700))) - labels)
     assert scorecard.gradient_sum(ENCODING, codes, labels)(weights) == pytest.approx(dense, abs=1e-9)
+
+
+@pytest.mark.parametrize("persons", [1, 2, 33, 300])
+@pytest.mark.parametrize("scale", [0.0, 0.3, 3.0])
+def test_t2_the_gradient_is_the_sum_of_autograds_for_one_person_at_a_time(persons: int, scale: float) -> None:
+    torch = pytest.importorskip("torch")
+    codes, labels = some_persons(ENCODING, persons, seed=persons)
+    weights = scale * np.random.default_rng(1).standard_normal(ENCODING.columns)
+    expected = np.zeros(ENCODING.columns)
+    for row, label in zip(ENCODING.matrix(codes), labels, strict=True):
+        at = torch.tensor(weights, requires_grad=True)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(torch.tensor(row) @ at, torch.tensor(label))
+        expected += torch.autograd.grad(loss, at)[0].numpy()
+    got = scorecard.gradient_sum(ENCODING, codes, labels)(weights)
+    assert np.linalg.norm(got - expected) <= 1e-10 * np.linalg.norm(expected)
 
 
 def test_the_gradient_is_the_numeric_derivative() -> None:

@@ -11,8 +11,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from model import blocks
 from model.wire import LAST, key
+from privacy.plan import digest
 from server.failures import RunFailed
-from server.strategy import BlockStrategy
+from server.strategy import BlockStrategy, note_head
 
 NAMES = ("lender", "pay-1", "shop-1", "shop-2", "tax-1")
 Reply = Callable[[str, Message], dict[str, Array]]
@@ -22,7 +23,7 @@ Reply = Callable[[str, Message], dict[str, Array]]
 def strategy(stage: Any, small: Path) -> BlockStrategy:
     """A strategy about to begin its first round."""
     at = stage(small)
-    return BlockStrategy(at.exchange, at.roster, at.plan, at.packets)
+    return BlockStrategy(at.exchange, at.roster, at.plan, dict(at.parcels), {})
 
 
 def _start(strategy: BlockStrategy) -> ArrayRecord:
@@ -70,21 +71,33 @@ def test_each_holder_receives_its_own_block_only(strategy: BlockStrategy) -> Non
         assert message.metadata.dst_node_id == member.node
 
 
-def test_a_holders_order_names_nobody_elses_line(strategy: BlockStrategy) -> None:
+def test_every_holder_is_sent_the_same_whole_plan(strategy: BlockStrategy) -> None:
+    plans = []
     for name, message in _messages(strategy).items():
-        text = str(message.content.config_records["config"]["json"])
-        told = json.loads(text)
-        assert told["holder"] == told["release"]["holder"] == name
-        assert not any(other in text for other in set(NAMES) - {name, "lender"})
+        told = json.loads(str(message.content.config_records["config"]["json"]))
+        assert told["holder"] == name
+        plans.append(told["plan"])
+    assert all(plan == strategy.plan.document for plan in plans)
+    assert digest(plans[0]) == strategy.plan.id
 
 
 def test_the_sealed_cohort_goes_to_its_partner_in_the_first_round_only(strategy: BlockStrategy) -> None:
+    parcels = dict(strategy.parcels)
     for server_round in (1, 2):
         for name, message in _messages(strategy, server_round).items():
             record = message.content.config_records["config"]
             assert ("sealed" in record) == (server_round == 1 and name != "lender")
             if "sealed" in record:
-                assert record["sealed"] == strategy.packets[name]
+                assert record["sealed"] == parcels[name]["sealed"]
+
+
+def test_where_a_ledger_stands_is_kept_and_told_the_next_time(strategy: BlockStrategy) -> None:
+    _messages(strategy)
+    note_head(strategy.heads, "pay-1", {"head": [3, "abc"]})
+    note_head(strategy.heads, "tax-1", {"holder": "tax-1", "head": []})
+    again = _messages(strategy, 2)
+    told = {n: json.loads(str(m.content.config_records["config"]["json"]))["witness"] for n, m in again.items()}
+    assert told == {**dict.fromkeys(NAMES), "pay-1": [3, "abc"]}
 
 
 def test_the_mean_of_a_domain_is_plain_and_other_blocks_are_their_own(strategy: BlockStrategy) -> None:

@@ -1,0 +1,162 @@
+"""What a holder makes of the plan that it is sent: checked as a whole, charged as a whole, then drawn line by line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.config import Node
+from model.blocks import ENGINES
+from model.descent import MAX_RATE, Schedule
+from model.descent import Release as Releasing
+from model.inputs import InputError, whole
+from privacy.ledger import Ledger, Terms
+from privacy.noise import Csprng
+from privacy.plan import LabelResponse, Plan, Release, digest, line_of
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The plan of a run as every holder is sent it, whole; all of it public.
+
+    Attributes:
+        id: the hash of all that it says: its name in the ledgers.
+        sizes: persons of the cohort, `train` and `held_out`.
+    """
+
+    id: str
+    plan: Plan
+    schedules: Mapping[str, Schedule]
+    engine: str
+    rounds: int
+    sizes: Mapping[str, int]
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any], node: Node) -> Agreement:
+        """The agreement of a plan's document.
+
+        Raises:
+            InputError: where it is of another programme or delta, or asks for what no plan may.
+            BudgetExceeded: where its lines cost more than it says.
+        """
+        if document["programme"] != node.programme or document["delta"] != node.delta:
+            raise InputError("order", "plan", "is of another programme or delta")
+        lines = tuple(line_of(line) for line in document["lines"])
+        if len({line.name for line in lines}) < len(lines):
+            raise InputError("order", "plan", "names a line twice")
+        plan = Plan(lines, float(document["epsilon"]), float(document["delta"]))
+        if math.isinf(plan.epsilon) != noiseless(node):
+            raise InputError("order", "epsilon", "is not what this node runs under", plan.epsilon)
+        if document["engine"] not in ENGINES:
+            raise InputError("order", "engine", "must be " + " | ".join(ENGINES), document["engine"])
+        plan.check()
+        schedules = {name: schedule_of(line) for name, line in document["schedules"].items()}
+        sizes = {name: whole("order", name, document["sizes"][name]) for name in ("train", "held_out")}
+        rounds = whole("order", "rounds", document["rounds"])
+        return cls(digest(document), plan, schedules, document["engine"], rounds, sizes)
+
+    def line(self, name: str, holder: str) -> Release:
+        """The noisy sum of that name, which must be the holder's."""
+        for line in self.plan.releases:
+            if line.name == name and line.holder == holder:
+                return line
+        raise InputError("order", "line", "is not in the plan", name)
+
+    def has(self, name: str) -> bool:
+        """Whether the plan has a noisy sum of that name."""
+        return any(line.name == name for line in self.plan.releases)
+
+    def holders(self, block: str) -> int:
+        """How many holders share a block."""
+        return sum(line.name.startswith(f"{block}/") for line in self.plan.releases)
+
+    @property
+    def response(self) -> LabelResponse | None:
+        """The line of the labels, where they are told by randomised response."""
+        return next((line for line in self.plan.lines if isinstance(line, LabelResponse)), None)
+
+
+def schedule_of(line: Mapping[str, Any]) -> Schedule:
+    """A schedule from plain values; raises `InputError` where no descent could follow it."""
+    schedule = Schedule(whole("order", "steps", line["steps"]), float(line["rate"]), float(line["burn_in"]))
+    if not 0 < schedule.rate <= MAX_RATE or not 0 <= schedule.burn_in < 1:
+        raise InputError("order", "schedule", "is out of range", [schedule.rate, schedule.burn_in])
+    return schedule
+
+
+def noiseless(node: Node) -> bool:
+    """Whether this is a simulation without privacy."""
+    return node.simulated and math.isinf(node.epsilon)
+
+
+@contextmanager
+def ledger(node: Node, name: str, witness: tuple[int, str] | None = None) -> Iterator[Ledger | None]:
+    """The holder's ledger; None in a simulation without privacy, which must never touch a durable one.
+
+    `witness` is what the coordinator last saw of it: (rows, hash).
+    """
+    if noiseless(node):
+        yield None
+        return
+    terms = Terms(node.programme, name, node.epsilon, node.total, node.delta)
+    with Ledger(node.durable(name) / "ledger.db", terms, witness) as book:
+        yield book
+
+
+def reserve(node: Node, name: str, agreement: Agreement) -> None:
+    """Charges the whole plan, unless it was charged before; raises `BudgetExceeded` where it does not fit."""
+    with ledger(node, name) as book:
+        if book:
+            book.reserve(agreement.id, agreement.plan.lines)
+
+
+def once(node: Node, agreement: Agreement, line: Release, part: str, draw: Callable[[Releasing], bytes]) -> bytes:
+    """The bytes of a reply whose noise is drawn once: those stored, where it was asked for before.
+
+    Args:
+        line: a line of the plan, perhaps with a smaller bound or size.
+        part: which of the line's replies.
+        draw: makes the reply with the line's noise; called at most once for each part, ever.
+
+    Raises:
+        BudgetExceeded: where the line is not paid for, or where an earlier attempt died after it was claimed.
+    """
+    return once_all(node, agreement, [line], lambda releases: draw(releases[0]), part)
+
+
+def once_all(
+    node: Node,
+    agreement: Agreement,
+    lines: Sequence[Release],
+    draw: Callable[[Sequence[Releasing]], bytes],
+    part: str = "",
+) -> bytes:
+    """`once` for a reply that several lines of one holder pay for together."""
+    releases = [_releasing(line, noiseless(node)) for line in lines]
+    with ledger(node, lines[0].holder) as book:
+        if book is None:
+            return draw(releases)
+        book.reserve(agreement.id, agreement.plan.lines)
+        stored = book.stored(book.key(agreement.id, lines[0].name, part))
+        if stored is not None:
+            return stored
+        keys = [book.claim(agreement.id, line, part) for line in lines]
+        reply = draw(releases)
+        book.store(keys[0], reply)
+        return reply
+
+
+def _releasing(line: Release, exact: bool) -> Releasing:
+    """The function that adds the line's noise; without noise only in a simulation without privacy."""
+    if line.noise_multiplier == 0 and not exact:
+        raise InputError("order", "noise_multiplier", "must be > 0", 0)
+    mechanism, rng = line.mechanism, Csprng()
+    return lambda total: mechanism.release(total, rng)

@@ -1,0 +1,90 @@
+"""The command `fedscore plan`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from model.blocks import ENGINES
+from model.descent import check_rounds
+from model.federation import LENDER, Federation, load_federation
+from model.inputs import InputError
+from model.terms import check_delta, check_epsilon
+from privacy.accounting import shown
+from privacy.plan import Plan, Release
+from server.planning import make_plan
+from server.roster import Member, Roster, Terms
+
+_WHERE = "command line"
+
+
+def plan(
+    federation: Annotated[Path, typer.Argument(help="The federation file (TOML).")],
+    epsilon: Annotated[float | None, typer.Option(help="Privacy budget, a person over all partners.")] = None,
+    delta: Annotated[float | None, typer.Option(help="Probability with which epsilon may not hold.")] = None,
+    persons: Annotated[int, typer.Option(min=1, help="Training persons, a public number.")] = 10_000,
+    held_out: Annotated[int, typer.Option(min=0, help="Held-out persons, a public number.")] = 4_000,
+    rounds: Annotated[int, typer.Option(help="Rounds of block training; 0 chooses.")] = 0,
+    engine: Annotated[str, typer.Option(help="scorecard | network | opacus")] = "scorecard",
+    accuracy: Annotated[bool, typer.Option(help="Also what accuracy to expect, on synthetic persons.")] = True,
+) -> None:
+    """List and price every release of a run, and the accuracy to expect, before any data is touched.
+
+    Example: fedscore plan federation.toml --epsilon 1 --persons 20000
+    """
+    from simulations.expectation import expect
+
+    if engine not in ENGINES:
+        raise InputError(_WHERE, "--engine", "must be " + " | ".join(ENGINES), engine)
+    check_rounds(_WHERE, "--rounds", rounds)
+    loaded = _priced_at(load_federation(federation), epsilon, delta)
+    run = make_plan(_roster(loaded, {"train": persons, "held_out": held_out}), engine, rounds)
+    _show(run.plan, persons)
+    if accuracy and engine == "scorecard":
+        contracts = {h.domain: h.contract for h in loaded.holders if h.contract}
+        found = expect(run, contracts, loaded.lender.domain if loaded.lender.contract else None)
+        typer.echo(
+            f"expect: AUC {found.noisy:.3f} +- {found.spread:.3f} where the same model without noise reaches "
+            f"{found.exact:.3f}, on {found.persons:,} synthetic training persons drawn from the contracts alone"
+        )
+
+
+def _priced_at(federation: Federation, epsilon: float | None, delta: float | None) -> Federation:
+    terms = federation.privacy
+    if epsilon is not None:
+        terms = replace(terms, epsilon=check_epsilon(_WHERE, "--epsilon", epsilon))
+    if delta is not None:
+        terms = replace(terms, delta=check_delta(_WHERE, "--delta", delta))
+    return replace(federation, privacy=terms)
+
+
+def _roster(federation: Federation, sizes: dict[str, int]) -> Roster:
+
+    members = {h.name: Member(h.name, i, h.domain, h.contract, "") for i, h in enumerate(federation.holders)}
+    names, terms = tuple(p.name for p in federation.partners), federation.privacy
+    name = federation.name
+    return Roster(members, Terms(name, name, terms, terms.epsilon, names, federation.on_failure, sizes))
+
+
+def _show(plan: Plan, persons: int) -> None:
+    """Every line with its price, then the sums: by holder, and on one person."""
+    table = Table("line", "holder", "persons", "noise multiplier", "releases", "batch", "epsilon alone", box=None)
+    for line in plan.lines:
+        if isinstance(line, Release):
+            told = (f"{line.noise_multiplier:.4g}", f"{line.count}", f"{line.probability:.3g}")
+        else:
+            told = (f"flips {line.flip:.3g}", "1", "1")
+        table.add_row(line.name, line.holder, line.persons, *told, shown(plan.spent([line.name])))
+    Console(width=120).print(table)
+    for holder in sorted({line.holder for line in plan.lines}, key=lambda h: (h != LENDER, h)):
+        own = [line.name for line in plan.lines if line.holder == holder]
+        typer.echo(f"{holder}: epsilon {shown(plan.spent(own))}")
+    typer.echo(
+        f"a person, over all partners (zero-out), for {persons:,} training persons: epsilon {shown(plan.spent())}, "
+        f"delta {plan.delta:g} (persons x delta = {persons * plan.delta:.3g})"
+    )
