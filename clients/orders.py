@@ -22,6 +22,8 @@ from privacy.plan import LabelResponse, Plan, Release, digest, line_of
 
 Floats = NDArray[np.float64]
 
+MAX_COUNT = 10_000  # releases of a line: far above any schedule, and quick to account for
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -53,7 +55,9 @@ class Agreement:
         if len({line.name for line in lines}) < len(lines):
             raise InputError("order", "plan", "names a line twice")
         plan = Plan(lines, float(document["epsilon"]), float(document["delta"]))
-        if math.isinf(plan.epsilon) != noiseless(node):
+        if any(line.count > MAX_COUNT for line in plan.releases):
+            raise InputError("order", "count", f"must be at most {MAX_COUNT}")
+        if not plan.epsilon > 0 or math.isinf(plan.epsilon) != noiseless(node):
             raise InputError("order", "epsilon", "is not what this node runs under", plan.epsilon)
         if document["engine"] not in ENGINES:
             raise InputError("order", "engine", "must be " + " | ".join(ENGINES), document["engine"])

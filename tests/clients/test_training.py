@@ -90,6 +90,7 @@ REFUSED = [
     ("size", {"release__size": 7}, "input"),
     ("steps", {"schedule__steps": 10_000}, "input"),
     ("count", {"release__count": 1}, "input"),
+    ("count-huge", {"release__count": 10**9}, "input"),
     ("round-0", {"round": 0}, "input"),
     ("round-after", {"round": 99}, "input"),
     ("sampled", {"release__probability": 1e-3}, "input"),
