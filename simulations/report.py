@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def write_report(
     decisions.write_parquet(out / "decisions.parquet")
     decided = time.monotonic() - began
     run = json.loads((out / RUN_FILE).read_text())
+    node = replace(node, programme=run["programme"])  # Flower names its own runs
     bundle = json.loads((out / MODEL_FOLDER / "bundle.json").read_text())
     report = {
         "schema": SCHEMA,

@@ -135,12 +135,14 @@ def test_no_two_draws_of_one_run_are_alike(marked: Any, overheard: list[tuple[st
     assert len(set(drawn)) == len(drawn) > 10
 
 
-@pytest.mark.usefixtures("quick")
 def test_the_published_quality_holds_the_exact_one_in_most_runs(small: Path, tmp_path: Path) -> None:
-    """Five runs at epsilon 3; each interval is a 95 % one for the population, so three of five is generous."""
+    """Four runs at epsilon 3; each interval is a 95 % one for the population, so half of them is generous.
+
+    Trained to the end: scores of a hasty training crowd into a few of the public bins, which then know less than z.
+    """
     labels = pl.read_parquet(small.parent / "labels.parquet")
     hits = 0
-    for i in range(5):
+    for i in range(4):
         result = simulate(Settings(small, tmp_path / str(i), epsilon=3.0))
         told = result.report["quality_published"]
         assert told == json.loads((result.out / "model" / "bundle.json").read_text())["quality"]
@@ -149,4 +151,4 @@ def test_the_published_quality_holds_the_exact_one_in_most_runs(small: Path, tmp
         scored = pl.read_parquet(result.out / "scores.parquet").join(labels, on="id")
         exact = roc_auc_score(scored["label"], scored["z"])
         hits += told["auc"]["low"] <= exact <= told["auc"]["high"]
-    assert hits >= 3
+    assert hits >= 2
