@@ -23,6 +23,11 @@ with warnings.catch_warnings():  # typer's own use of names that click gives up;
 PERSONS = 1500
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests, those of the documented commands, begin first: no worker waits for them at the end."""
+    items.sort(key=lambda item: "test_docs" not in item.nodeid)
+
+
 @dataclass(frozen=True)
 class Files:
     """A federation's folder, with one method for each way to edit it."""
