@@ -66,7 +66,8 @@ def test_the_flower_backend_gives_the_same_scores_and_the_same_shape_of_report(
 def test_the_flower_backend_spends_just_the_budget(small: Path, tmp_path: Path) -> None:
     report = simulate(Settings(small, tmp_path / "out", backend="flower")).report
     assert 0.99 < report["epsilon"] <= 1.0
-    assert {p.parent.name for p in (tmp_path / "out").rglob("ledger.db")} == {"lender", *report["partners"]}
+    ledgers = {p.parent.name for p in (tmp_path / "out").rglob("ledger.db")}
+    assert ledgers == {"coordinator", "lender", *report["partners"]}
 
 
 def _finished(link: Any, run_id: str) -> dict[str, Any]:
