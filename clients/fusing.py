@@ -86,9 +86,9 @@ def _evaluate(node: Node, agreement: Agreement, scores: NDArray[np.int16], label
     """The noisy histogram from which everybody's estimates of quality are made; the held-out persons pay for it."""
     if not len(scores):
         return None
-    line = agreement.line("evaluation/scores", LENDER)
+    line = agreement.line("evaluation/scores", LENDER, HELD_OUT_PERSONS)
     cells = 2 * estimates.BINS
-    if line.persons != HELD_OUT_PERSONS or (line.count, line.size, line.probability) != (1, cells, 1.0):
+    if (line.count, line.size, line.probability) != (1, cells, 1.0):
         raise InputError("order", line.name, "does not pay for this release", line.to_dict())
     counts = estimates.histogram(scores, labels)
     reply = once(node, agreement, line, "", lambda release: pack(counts=release(counts)))

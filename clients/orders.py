@@ -18,7 +18,7 @@ from model.descent import Release as Releasing
 from model.inputs import InputError, whole
 from privacy.ledger import Ledger, Terms
 from privacy.noise import Csprng
-from privacy.plan import LabelResponse, Plan, Release, digest, line_of
+from privacy.plan import TRAIN, LabelResponse, Plan, Release, digest, line_of
 
 Floats = NDArray[np.float64]
 
@@ -67,10 +67,10 @@ class Agreement:
         rounds = whole("order", "rounds", document["rounds"])
         return cls(digest(document), plan, schedules, document["engine"], rounds, sizes)
 
-    def line(self, name: str, holder: str) -> Release:
-        """The noisy sum of that name, which must be the holder's."""
+    def line(self, name: str, holder: str, persons: str = TRAIN) -> Release:
+        """The noisy sum of that name, which must be the holder's and charged to the persons whom it will touch."""
         for line in self.plan.releases:
-            if line.name == name and line.holder == holder:
+            if (line.name, line.holder, line.persons) == (name, holder, persons):
                 return line
         raise InputError("order", "line", "is not in the plan", name)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -76,11 +77,10 @@ class Ledger:
     def __init__(self, path: Path, terms: Terms, witness: tuple[int, str] | None = None) -> None:
         self.path, self.terms = path, terms
         self.chain = Chain(path)
-        try:
+        with ExitStack() as unopened:
+            unopened.callback(self.chain.close)
             self._open(self.chain.checked(), witness or (0, GENESIS))
-        except BaseException:
-            self.chain.close()
-            raise
+            unopened.pop_all()  # it stays open
 
     def _open(self, rows: list[Entry], witness: tuple[int, str]) -> None:
         if not rows:

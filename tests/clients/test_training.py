@@ -99,6 +99,8 @@ REFUSED = [
     ("programme", {"programme": "another"}, "input"),
     ("delta", {"delta": 1e-9}, "input"),
     ("holder", {"release__holder": "shop-1"}, "input"),
+    ("others-pay", {"release__persons": "held-out"}, "budget"),
+    ("nobody-pays", {"release__persons": "elsewhere"}, "input"),
     ("home-untold", {"release__home": "payments"}, "input"),
     ("bound-nan", {"release__bound": math.nan}, None),
     ("noise-nan", {"release__noise_multiplier": math.nan}, None),
