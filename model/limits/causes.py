@@ -23,10 +23,13 @@ def stopping_reasons(case: Case) -> list[Reason]:
     applied = case.request.purpose in ("new", "increase")
     gates = (
         ("K01", not kyc.passed),
+        ("K02", not kyc.matched),
         ("L01", not policy.legal.min_age <= kyc.age_years <= policy.legal.max_age),
         ("L02" if kyc.segment == "student" else "L05", kyc.segment in policy.legal.ineligible_segments),
         ("F01", kyc.fraud_flag),
         ("B03", state.dpd_now >= policy.trial.freeze_dpd_days),
+        ("B04", state.status == "frozen"),
+        ("B05", state.status == "closed"),
         ("V01", applied and state.applications_30d >= policy.velocity.max_applications_30d),
     )
     return [reason(code) for code, stops in gates if stops][:MAX_REASONS]
@@ -88,6 +91,7 @@ def _thin_reasons(case: Case, standing: Standing) -> list[Reason]:
         found.append(reason("T02"))
     if len(used) < rule.thin_min_blocks or not found:
         found.insert(0, reason("T01"))
+    found += [reason("L04", d) for d, state in standing.states.items() if state == "no_consent"]
     return found + [reason("T03", d) for d in used if standing.states[d] == "stale"]
 
 
@@ -105,6 +109,8 @@ def _pulled_down(case: Case, standing: Standing) -> list[Reason]:
             parts.append((-weight * part.delta_e6 // MICRO, code, block, group))
         if not hurting and shortfall[block] > 0:
             parts.append((-shortfall[block], "S02", block, ""))
+    if standing.behaviour_e6 > 0:
+        parts.append((-standing.behaviour_e6, _late_payments(case), "rule", ""))
     absence = _absence_e6(case, standing)
     if absence > 0:
         parts.append((-absence, "T01", "rule", ""))
@@ -113,6 +119,10 @@ def _pulled_down(case: Case, standing: Standing) -> list[Reason]:
         parts.append((0, "S02", block, ""))
     told_once = dict.fromkeys((code, source, group) for _, code, source, group in sorted(parts))
     return [reason(code, source, group=group) for code, source, group in told_once] or [reason("T01")]
+
+
+def _late_payments(case: Case) -> str:
+    return "B01" if case.state.lates_12m == 1 else "B02"
 
 
 def _absence_e6(case: Case, standing: Standing) -> int:
@@ -136,7 +146,8 @@ def _by_cap(case: Case, standing: Standing, offer: Offer) -> list[Reason]:
     if cap in ("AFFORDABILITY", "INCOME_MULTIPLE"):
         return _by_income(case, cap)
     if cap == "VELOCITY":
-        return [reason("V02" if increase_blocked(case) else "V03")]
+        held = case.state.status == "hold"
+        return [reason("B01" if held else "V02" if increase_blocked(case) else "V03")]
     if cap == "REQUESTED":
         return [] if offer.amount_fen else [reason("Q01")]
     return [reason(_CAP_CODES[cap or ""], "system" if cap == "PORTFOLIO" else "rule")]

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from model.inputs import InputError
 from model.limits.causes import late_code, offer_reasons, stopping_reasons, waiting_reasons
+from model.limits.costs import cost_table
 from model.limits.decision import Decision, Versions
 from model.limits.offers import Offer, Verdict, best_offer, points_tier
 from model.limits.policy import NotInForce, check_in_force
@@ -18,7 +19,7 @@ from model.limits.reasons import Reason, reason
 from model.limits.request import DecisionRequest, StateSnapshot
 from model.limits.schema import Policy
 from model.limits.states import Case, Standing, evidence_of, grade_of, if_all_arrived, standing_of
-from model.limits.steps import next_steps
+from model.limits.steps import ladder_note, next_steps
 from model.limits.table import DecisionBundle
 from model.points import band_of, pd_e8, score_of
 
@@ -96,6 +97,8 @@ def _answer(case: Case, standing: Standing) -> _Answer:
     stopped = stopping_reasons(case)
     if stopped:
         return _Answer("DECLINE", stopped)
+    if case.state.status == "referred":
+        return _Answer("REFER", [reason("H02")])
     missed = bool(standing.late) and late_data_matters(case, standing)
     if missed:
         deadline = _deadline(case)
@@ -135,29 +138,36 @@ def _deadline(case: Case) -> datetime | None:
 
 
 def _valid_until(case: Case, standing: Standing) -> datetime:
-    """The first of: the policy's days, a used block growing too old, the end of policy or bundle."""
+    """The first of: the policy's days, a used block growing too old or losing consent, the end of policy or bundle."""
     policy, now = case.policy, case.request.as_of
     ends = [now + timedelta(days=policy.limit.valid_days), policy.expires_at]
     if case.bundle.valid_until is not None:
         ends.append(case.bundle.valid_until)
     for domain in standing.used:
-        as_of = evidence_of(case, domain).as_of
-        if as_of is not None:
-            ends.append(as_of + policy.freshness_of(domain).stale_for)
+        evidence = evidence_of(case, domain)
+        if evidence.as_of is not None:
+            ends.append(evidence.as_of + policy.freshness_of(domain).stale_for)
+        if evidence.consent_until is not None:
+            ends.append(evidence.consent_until)
     return min(ends).astimezone(now.tzinfo)
 
 
 def _written(case: Case, standing: Standing, answer: _Answer) -> Decision:
     request, policy, offer = case.request, case.policy, answer.offer
     score, amount, wait = score_of(standing.z_e6), offer.amount_fen, answer.deadline
+    apr_bp = offer.apr_bp - points_tier(case).apr_off_bp if amount else None
+    months = min(request.term_months, policy.limit.term_months)
     retry = request.as_of + timedelta(hours=policy.defer.retry_hours)
     return Decision(
         request_id=request.request_id,
         decision=answer.decision,
+        kind=offer.kind if amount else None,
         amount_fen=amount,
         available_fen=max(0, amount - case.state.outstanding_fen),
-        apr_bp=offer.apr_bp - points_tier(case).apr_off_bp if amount else None,
-        term_months=min(request.term_months, policy.limit.term_months),
+        apr_bp=apr_bp,
+        price_tier=offer.tier if amount else None,
+        costs=cost_table(policy, amount, apr_bp, months) if apr_bp is not None else (),
+        term_months=months,
         score=score,
         band=band_of(score).code,
         confidence=grade_of(standing.margin_e6, policy.confidence),
@@ -175,5 +185,6 @@ def _written(case: Case, standing: Standing, answer: _Answer) -> Decision:
         valid_until=wait or _valid_until(case, standing),
         retry_after=min(retry, wait) if wait else None,
         defer_deadline=wait,
+        ladder=ladder_note(case, offer) if amount else None,
         versions=Versions(policy.id, policy.version, policy.sha256, case.bundle.bundle_id, case.bundle.sha256),
     )

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from model.limits.costs import CostRow
 from model.limits.fields import canonical
-from model.limits.offers import Verdict
+from model.limits.offers import Kind, Verdict
 from model.limits.reasons import Reason
 from model.limits.states import BlockState
 
-ENGINE_VERSION = "1.0.0"
+ENGINE_VERSION = "2.0.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +45,30 @@ class Versions:
 
 
 @dataclass(frozen=True, slots=True)
+class LadderNote:
+    """Where an account stands on the way to its standard limit.
+
+    `rung` counts from 0 and is None for a strong thin file's start, which has none; `needed` clean cycles since the
+    last step make the next one, not before `earliest`.
+    """
+
+    rung: int | None
+    clean_cycles: int
+    needed: int
+    earliest: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """One answer. The same inputs give the same bytes; amounts in fen, rates and PD in basis points.
 
     Attributes:
         decision: APPROVE, TRIAL (a rung of the ladder), DECLINE, DEFER (to wait for late data), REFER (to a person).
+        kind: STANDARD, SEASONING (a strong thin file's start) or TRIAL (a rung); None without an offer.
         amount_fen: 0 unless APPROVE or TRIAL.
         available_fen: what of it is not drawn yet.
-        apr_bp: the annual rate after points; None without an offer.
+        apr_bp, price_tier: the annual rate after points, and which price of the policy it is; None without an offer.
+        costs: all that the amount costs if drawn at once and paid back in equal instalments.
         score, band: of z alone; uncertainty moves only the limit.
         confidence: A to D, by the margin.
         pd_bp, pd_upper_bp: the PD at z and at z plus margin, rounded half to even; for the lender only.
@@ -61,13 +78,17 @@ class Decision:
         reasons: at most four, the most important first.
         valid_until: how long the answer stands; for DEFER, until when it can wait.
         retry_after, defer_deadline: DEFER only.
+        ladder: for TRIAL and SEASONING.
     """
 
     request_id: str
     decision: Verdict
+    kind: Kind | None
     amount_fen: int
     available_fen: int
     apr_bp: int | None
+    price_tier: int | None
+    costs: tuple[CostRow, ...]
     term_months: int
     score: int
     band: str
@@ -86,6 +107,7 @@ class Decision:
     valid_until: datetime
     retry_after: datetime | None
     defer_deadline: datetime | None
+    ladder: LadderNote | None
     versions: Versions
     schema: Literal["limit-decision/1"] = "limit-decision/1"
 

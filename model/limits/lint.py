@@ -38,6 +38,7 @@ def lint(policy: Policy, source: str | Path) -> None:
     _amounts(policy, refuse)
     _prices(policy, refuse)
     _points(policy, refuse)
+    _ladder(policy, refuse)
 
 
 def _ordered(values: Sequence[int], holds: Callable[[int, int], bool]) -> bool:
@@ -48,10 +49,13 @@ def _dates_and_law(policy: Policy, refuse: _Refuse) -> None:
     legal = policy.legal
     refuse(policy.expires_at <= policy.effective_from, "expires_at", "must be after effective_from", policy.expires_at)
     refuse(legal.max_age < legal.min_age, "legal.max_age", "must be >= legal.min_age", legal.max_age)
-    since = [cap.since for cap in legal.apr_cap]
+    field = f"legal.apr_cap.{legal.lender_type}"
+    since = [cap.since for cap in legal.apr_caps]
     rising = all(a < b for a, b in pairwise(since))
-    refuse(not since or not rising, "legal.apr_cap", "must be a list with rising since", [str(day) for day in since])
-    refuse(since[0] > policy.effective_from, "legal.apr_cap[0].since", "must not be after effective_from", since[0])
+    refuse(not since or not rising, field, "must be a list with rising since", [str(day) for day in since])
+    refuse(since[0] > policy.effective_from, f"{field}[0].since", "must not be after effective_from", since[0])
+    codes = [fee.code for fee in policy.fee]
+    refuse(len(set(codes)) < len(codes), "fee", "must have each code once", codes)
 
 
 def _evidence(policy: Policy, refuse: _Refuse) -> None:
@@ -90,7 +94,7 @@ def _amounts(policy: Policy, refuse: _Refuse) -> None:
 
 
 def _prices(policy: Policy, refuse: _Refuse) -> None:
-    prices, classes, legal = policy.pricing, policy.classes, policy.legal.apr_cap
+    prices, classes, legal = policy.pricing, policy.classes, policy.legal.apr_caps
     rising = bool(prices) and _ordered([tier.pd_max_bp for tier in prices], gt)
     refuse(not rising, "pricing", "must have rising pd_max_bp", [tier.pd_max_bp for tier in prices])
     fair = _ordered([tier.apr_bp for tier in prices], ge)
@@ -98,12 +102,14 @@ def _prices(policy: Policy, refuse: _Refuse) -> None:
     last, top = prices[-1].pd_max_bp, classes.trial_pd_max_bp
     refuse(last != top, f"pricing[{len(prices) - 1}].pd_max_bp", f"must be classes.trial_pd_max_bp = {top}", last)
     begun = max(cap.since for cap in legal if cap.since <= policy.effective_from)
-    lowest = min(cap.bp for cap in legal if begun <= cap.since < policy.expires_at)
+    fees = sum(fee.annual_bp for fee in policy.fee if not fee.contingent)
+    lowest = min(cap.bp for cap in legal if begun <= cap.since < policy.expires_at) - fees
     subsidised = policy.trial.subsidy_budget_fen > 0
     safest = 0
     for at, tier in enumerate(prices):
         field = f"pricing[{at}].apr_bp"
-        refuse(tier.apr_bp > lowest, field, f"must be <= {lowest}, the lowest legal.apr_cap in force", tier.apr_bp)
+        rule = f"must be <= {lowest}, the lowest legal.apr_cap in force less the fees"
+        refuse(tier.apr_bp > lowest, field, rule, tier.apr_bp)
         if safest < classes.standard_pd_max_bp:
             worst = min(tier.pd_max_bp, classes.standard_pd_max_bp)
             rule = f"must carry its worst PD of {worst} bp"
@@ -133,3 +139,15 @@ def _points(policy: Policy, refuse: _Refuse) -> None:
     refuse(not _ordered(offs, ge), "points", "must never lower apr_off_bp for more points", offs)
     field, lowest = f"points[{len(tiers) - 1}].apr_off_bp", policy.pricing[0].apr_bp
     refuse(offs[-1] > lowest, field, f"must be <= {lowest}, the lowest price", offs[-1])
+    programme = policy.programme
+    both = sorted(programme.earn.keys() & set(programme.excluded_sources))
+    refuse(bool(both), f"programme.earn.{both[0] if both else ''}", "must not be one of excluded_sources", both)
+
+
+def _ladder(policy: Policy, refuse: _Refuse) -> None:
+    rule, late = policy.trial, policy.behaviour.late_e6
+    rising = rule.demote_dpd_days < rule.freeze_dpd_days < rule.close_dpd_days
+    days = (rule.demote_dpd_days, rule.freeze_dpd_days, rule.close_dpd_days)
+    refuse(not rising, "trial.demote_dpd_days", "must be < freeze_dpd_days < close_dpd_days", days)
+    falling = bool(late) and late[0] == 0 and _ordered(late, ge)
+    refuse(not falling, "behaviour.late_e6", "must begin with 0 and never fall", late)

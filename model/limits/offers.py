@@ -27,6 +27,7 @@ class Offer:
     Attributes:
         kind: the kind of offer; None where the upper PD is above the line of every kind.
         amount_fen: 0 where no offer reaches the smallest limit.
+        tier: which of the policy's prices, from 1; 0 without one.
         apr_bp: the price before points.
         caps: every cap of this kind of offer, in fen; their minimum, floored to the increment, is the amount.
         binding_cap: the cap that set the amount. Where the granted share of the risk cap did, the risk cap's name.
@@ -34,6 +35,7 @@ class Offer:
 
     kind: Kind | None
     amount_fen: int = 0
+    tier: int = 0
     apr_bp: int = 0
     caps: Mapping[str, int] | None = None
     binding_cap: str | None = None
@@ -62,7 +64,8 @@ def best_offer(case: Case, pd_upper_e8: int, thin: bool, share_bp: int) -> Offer
     if not kinds:
         return Offer(None)
     policy = case.policy
-    apr_bp = next(tier.apr_bp for tier in policy.pricing if pd_upper_e8 <= tier.pd_max_bp * _BP)
+    tier = 1 + next(at for at, tier in enumerate(policy.pricing) if pd_upper_e8 <= tier.pd_max_bp * _BP)
+    apr_bp = policy.pricing[tier - 1].apr_bp
     caps = _risk_caps(case, pd_upper_e8, apr_bp)
     tightest = min(caps, key=caps.__getitem__)
     risk = caps[tightest]
@@ -73,6 +76,8 @@ def best_offer(case: Case, pd_upper_e8: int, thin: bool, share_bp: int) -> Offer
         "SEASONING": ("SEASONING", risk * policy.classes.thin_seasoning_bp // _BP),
         "TRIAL": ("LADDER", rungs[min(case.state.rung, len(rungs) - 1)]),
     }
+    if case.state.trials_stopped and case.state.stage == "none":
+        own["SEASONING"] = own["TRIAL"] = ("PORTFOLIO", 0)
     step, least = policy.limit.increment_fen, policy.limit.min_fen
     common = min(caps.values())
     raw = {kind: min(common, own[kind][1]) for kind in kinds}
@@ -81,7 +86,7 @@ def best_offer(case: Case, pd_upper_e8: int, thin: bool, share_bp: int) -> Offer
     name, value = own[kind]
     caps[name] = value
     binding = min(caps, key=caps.__getitem__)
-    return Offer(kind, amounts[kind], apr_bp, caps, tightest if binding == "SHARE" else binding)
+    return Offer(kind, amounts[kind], tier, apr_bp, caps, tightest if binding == "SHARE" else binding)
 
 
 def points_tier(case: Case) -> PointsTier:
@@ -103,12 +108,11 @@ def line_bp(policy: Policy, thin: bool) -> int:
 
 
 def increase_blocked(case: Case) -> bool:
-    """Whether the account had its increases for now."""
+    """Whether the account had its increases for now, or is on hold after a late payment."""
     state, rule = case.state, case.policy.velocity
     days = state.days_since_increase
-    return (days is not None and days < rule.min_days_between_increases) or (
-        state.increases_365d >= rule.max_increases_365d
-    )
+    early = days is not None and days < rule.min_days_between_increases
+    return early or state.status == "hold" or state.increases_365d >= rule.max_increases_365d
 
 
 @lru_cache(maxsize=4096)

@@ -5,7 +5,7 @@ The texts are data, in `reasons.toml`. Domains and feature groups that it does n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -37,12 +37,14 @@ class Catalogue:
 
     reason: Mapping[_Code, Wording]
     step: Mapping[_Code, Wording]
+    improve: Mapping[Name, Wording]
     domain: Mapping[Name, Wording]
     group: Mapping[Name, Wording]
 
 
 CATALOGUE = read(Catalogue, read_toml(_FILE), _FILE)
 PARTNER_CODES = frozenset(code for code, wording in CATALOGUE.reason.items() if wording.partner)
+IMPROVEMENT_CODES = frozenset(CATALOGUE.improve)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,12 @@ def reason(code: str, source: str = "rule", *, group: str = "", deadline: dateti
     return Reason(code, zh, en, source)
 
 
-def wording(text: Wording, *, domain: str, group: str = "", values: Mapping[str, str]) -> tuple[str, str]:
+def wording(
+    text: Wording, *, domain: str, group: str = "", what: Sequence[Wording] = (), values: Mapping[str, str]
+) -> tuple[str, str]:
     """A text in Chinese and English with its places filled in; `domain` may be several, joined by `+`.
+
+    `what` are phrases that stand in both languages, joined by "and".
 
     >>> wording(Wording("{domain}:{amount}", "{domain}: {amount}"), domain="payments", values={"amount": yuan(50_000)})
     ('支付:¥500', 'payments: ¥500')
@@ -84,8 +90,8 @@ def wording(text: Wording, *, domain: str, group: str = "", values: Mapping[str,
     if "{" not in text.zh:
         return text.zh, text.en
     place, part = _named(CATALOGUE.domain, domain), _named(CATALOGUE.group, group)
-    zh = text.zh.format(domain=place.zh, group=part.zh, **values)
-    return zh, text.en.format(domain=place.en, group=part.en, **values)
+    zh = text.zh.format(domain=place.zh, group=part.zh, what="并".join(w.zh for w in what), **values)
+    return zh, text.en.format(domain=place.en, group=part.en, what=" and ".join(w.en for w in what), **values)
 
 
 def yuan(fen: int) -> str:

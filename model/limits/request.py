@@ -14,11 +14,13 @@ from typing import Annotated, Literal
 
 from model.inputs import InputError
 from model.limits.fields import Count, Fen, Label, Logit, Name, Spread, Text, Whole, read
-from model.limits.reasons import PARTNER_CODES
+from model.limits.reasons import IMPROVEMENT_CODES, PARTNER_CODES
 from model.limits.schema import IncomeSource, Segment
 
 Quality = Literal["ok", "schema", "range", "drift", "dispute_open", "negative_pending"]
-Stage = Literal["none", "trial", "standard"]
+Stage = Literal["none", "trial", "seasoned", "standard"]
+Status = Literal["open", "hold", "frozen", "referred", "closed"]
+MAX_IMPROVEMENTS = 3
 Uuid = Annotated[str, Text("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "must be a lower-case UUID")]
 Pseudonym = Annotated[str, Text("[0-9a-f]{64}", "must be a keyed pseudonym of 64 hexadecimal digits, never an ID")]
 ReasonName = Annotated[str, Text("[A-Z][0-9]{2}|[a-z][a-z0-9_]*", "must be a reason code or a feature group")]
@@ -36,8 +38,20 @@ class Contribution:
 
 
 @dataclass(frozen=True, slots=True)
+class Improvement:
+    """What a person could change in a domain, of the catalogue's list: it moves the block's log-odds after `days`."""
+
+    code: Annotated[str, Text("[a-z][a-z0-9_]*", "must be the name of an improvement")]
+    delta_e6: Annotated[int, Whole(-(10**9), -1)]
+    days: Annotated[int, Whole(1, 365)]
+
+
+@dataclass(frozen=True, slots=True)
 class Applicant:
-    """What the lender itself knows, its own block's sub-score included."""
+    """What the lender itself knows, its own block's sub-score included.
+
+    `passed`: identity verified. `matched`: what the applicant states agrees with what was verified.
+    """
 
     passed: bool
     age_years: Annotated[int, Whole(0, 150)]
@@ -50,11 +64,15 @@ class Applicant:
     logit_e6: Logit | None = None
     model_se_e6: Spread = 0
     reasons: tuple[Contribution, ...] = ()
+    matched: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class BlockEvidence:
-    """What one domain says, or why it says nothing."""
+    """What one domain says, or why it says nothing.
+
+    `covered`: there is a relationship. `consent` ends at `consent_until`; without an end it stands until withdrawn.
+    """
 
     covered: bool
     consent: bool
@@ -64,6 +82,8 @@ class BlockEvidence:
     tenure_months: Annotated[int, Whole(0, 1200)] = 0
     model_se_e6: Spread = 0
     reasons: tuple[Contribution, ...] = ()
+    consent_until: datetime | None = None
+    next_steps: tuple[Improvement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +120,14 @@ class StateSnapshot:
         applications_30d: earlier applications in the last 30 days, this one not counted.
         first_deferred_at: when this application was first deferred.
         portfolio_headroom_fen: what the portfolio can still take; None is no limit.
-        rung: position on the trial ladder, from 0.
+        stage: trial (on the ladder), seasoned (a strong thin file's start), standard.
+        rung: the rung of the ladder that is earned, from 0.
         days_since_increase: None where the limit was never raised.
         risk_hold: suspends what points give.
+        status: hold allows no increase, frozen and closed no draw, referred waits for a person.
+        clean_cycles: since the last step of the ladder.
+        clean_total, lates_12m: the account's own record, clean cycles in all and late ones of 12 months.
+        trials_stopped: the day's quota of small limits is used, or their breaker has tripped.
     """
 
     current_limit_fen: Fen = 0
@@ -117,6 +142,11 @@ class StateSnapshot:
     days_since_increase: Count | None = None
     increases_365d: Count = 0
     risk_hold: bool = False
+    status: Status = "open"
+    clean_cycles: Count = 0
+    clean_total: Count = 0
+    lates_12m: Count = 0
+    trials_stopped: bool = False
 
 
 def parse_request(data: object, source: str | Path = "request") -> DecisionRequest:
@@ -138,7 +168,23 @@ def parse_request(data: object, source: str | Path = "request") -> DecisionReque
         for at, part in enumerate(block.reasons if block else ()):
             if part.code[0].isupper() and part.code not in PARTNER_CODES:
                 raise InputError(source, f"{name}.reasons[{at}].code", "is no reason a data holder may give", part.code)
+    check_improvements(request.blocks, source)
     return request
+
+
+def check_improvements(blocks: Mapping[str, BlockEvidence | None], source: str | Path) -> None:
+    """Refuses improvements that the catalogue does not list, or more than a domain may name.
+
+    >>> check_improvements({"payments": BlockEvidence(True, True)}, "request")
+    """
+    for name, block in blocks.items():
+        steps, where = block.next_steps if block else (), f"blocks.{name}.next_steps"
+        if len(steps) > MAX_IMPROVEMENTS:
+            raise InputError(source, where, f"must be at most {MAX_IMPROVEMENTS}", len(steps))
+        for at, step in enumerate(steps):
+            if step.code not in IMPROVEMENT_CODES:
+                remedy = "allowed: " + ", ".join(sorted(IMPROVEMENT_CODES))
+                raise InputError(source, f"{where}[{at}].code", "is no known improvement", step.code, remedy)
 
 
 def parse_state(data: object, source: str | Path = "state") -> StateSnapshot:

@@ -14,12 +14,14 @@ from typing import Annotated, Literal
 
 from model.limits.fields import Bp, Count, Fen, Label, Name, Sha256, Spread, Text, Whole, digest
 
+LenderType = Literal["bank_coop", "consumer_finance", "microloan"]
 Segment = Literal["salaried", "self_employed", "gig", "student", "other"]
 IncomeSource = Literal["verified", "partner_estimated", "declared"]
 Positive = Annotated[int, Whole(1, 10**14)]
 Hours = Annotated[int, Whole(1, 24 * 366)]
 Days = Annotated[int, Whole(0, 3660)]
 Months = Annotated[int, Whole(1, 120)]
+Cycles = Annotated[int, Whole(1, 24)]
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,17 @@ class AprCap:
 class Legal:
     """What the law and the licence allow."""
 
-    lender_type: Literal["bank_coop", "consumer_finance", "microloan"]
+    lender_type: LenderType
     consumer_cap_fen: Fen
     min_age: Annotated[int, Whole(18, 120)]
     max_age: Annotated[int, Whole(18, 120)]
     ineligible_segments: tuple[Segment, ...]
-    apr_cap: tuple[AprCap, ...]
+    apr_cap: Mapping[LenderType, tuple[AprCap, ...]]
+
+    @property
+    def apr_caps(self) -> tuple[AprCap, ...]:
+        """Those of this lender's licence, the oldest first."""
+        return self.apr_cap.get(self.lender_type, ())
 
 
 @dataclass(frozen=True)
@@ -130,15 +137,52 @@ class Tier:
 
 
 @dataclass(frozen=True)
+class Fee:
+    """What a loan costs beside interest; one that is not contingent counts against the legal cap."""
+
+    code: Label
+    zh: Annotated[str, Text(".{1,40}", "must be one line of at most 40 characters")]
+    en: Annotated[str, Text(".{1,80}", "must be one line of at most 80 characters")]
+    payee: Annotated[str, Text(".{1,80}", "must be one line of at most 80 characters")]
+    annual_bp: Bp
+    contingent: bool = False
+
+
+@dataclass(frozen=True)
 class Trial:
-    """The ladder of small limits."""
+    """The ladder of small limits: how it is climbed, and what being late does.
+
+    A cycle is clean where all due was paid in time, at least `min_use_bp` of the limit was used, and the principal was
+    outstanding for `min_outstanding_days`.
+    """
 
     rungs_fen: tuple[Positive, ...]
-    clean_cycles_to_promote: Annotated[int, Whole(1, 24)]
+    clean_cycles_to_promote: Cycles
+    clean_cycles_seasoned: Cycles
+    clean_cycles_to_return: Cycles
     min_days_between_steps: Days
     min_use_bp: Bp
+    min_outstanding_days: Days
+    demote_dpd_days: Annotated[int, Whole(1, 365)]
     freeze_dpd_days: Annotated[int, Whole(1, 365)]
+    close_dpd_days: Annotated[int, Whole(1, 365)]
     subsidy_budget_fen: Fen
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How an account's own record moves z: by clean cycles up to `clean_max`, and by late ones of the last 12 months.
+
+    `late_e6[n]` stands for n late cycles, its last value for that many or more.
+    """
+
+    clean_e6: Annotated[int, Whole(-(10**6), 0)]
+    clean_max: Annotated[int, Whole(0, 120)]
+    late_e6: tuple[Spread, ...]
+
+    def z_e6(self, clean: int, late: int) -> int:
+        """What a record of `clean` and `late` cycles adds to z."""
+        return self.clean_e6 * min(clean, self.clean_max) + self.late_e6[min(late, len(self.late_e6) - 1)]
 
 
 @dataclass(frozen=True)
@@ -158,6 +202,53 @@ class PointsTier:
     points: Count
     share_bp: Bp
     apr_off_bp: Bp
+
+
+@dataclass(frozen=True)
+class Programme:
+    """The points programme: what earns points, what never does, what it may cost, and who is held out to measure it."""
+
+    earn: Mapping[Name, Count]
+    excluded_sources: tuple[Name, ...]
+    monthly_cost_budget_fen: Fen
+    holdout_bp: Bp
+
+
+@dataclass(frozen=True)
+class Portfolio:
+    """What the book may take in all, and new small limits a day; over it, nobody's risk is the reason."""
+
+    exposure_fen: Fen
+    trials_per_day: Count
+    trial_fen_per_day: Fen
+
+
+@dataclass(frozen=True)
+class Breakers:
+    """Stops new small limits where, of the last `window` first payments, more than `first_payment_bp` were missed."""
+
+    window: Annotated[int, Whole(10, 100_000)]
+    first_payment_bp: Bp
+
+
+@dataclass(frozen=True)
+class Override:
+    """How far a person may go: within soft caps, never past law, means or the hard gates."""
+
+    el_budget_bp: Annotated[int, Whole(10_000, 30_000)]
+    rungs: Annotated[int, Whole(0, 10)]
+    second_person_above_fen: Fen
+    valid_days: Annotated[int, Whole(1, 366)]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Champion and challenger: which share of subjects another policy decides for, or only in the shadow."""
+
+    id: Label
+    challenger_sha256: Sha256
+    share_bp: Bp
+    shadow: bool
 
 
 @dataclass(frozen=True)
@@ -188,6 +279,14 @@ class Policy:
     trial: Trial
     velocity: Velocity
     points: tuple[PointsTier, ...]
+    programme: Programme
+    behaviour: Behaviour
+    portfolio: Portfolio
+    breakers: Breakers
+    override: Override
+    appeal_days: Annotated[int, Whole(1, 365)]
+    fee: tuple[Fee, ...] = ()
+    experiment: Experiment | None = None
 
     @cached_property
     def sha256(self) -> Sha256:

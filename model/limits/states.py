@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -39,6 +39,7 @@ class Standing:
         used: those of them that are fresh or stale; the others are late.
         logits_e6: sub-scores of the used blocks and of the lender's own.
         z_e6: log-odds; the score and the PD come from it.
+        behaviour_e6: what the account's own record added to z.
         margin_e6: what uncertainty adds for the limit: never to the score.
         thin: too few blocks, or too short a relationship in all.
     """
@@ -48,6 +49,7 @@ class Standing:
     used: tuple[str, ...]
     logits_e6: Mapping[str, int]
     z_e6: int
+    behaviour_e6: int
     margin_e6: int
     thin: bool
 
@@ -74,7 +76,7 @@ def block_state(evidence: BlockEvidence | None, freshness: Freshness, now: datet
     """
     if evidence is None or not evidence.covered:
         return "not_covered"
-    if not evidence.consent:
+    if not evidence.consent or (evidence.consent_until is not None and now >= evidence.consent_until):
         return "no_consent"
     if evidence.quality != "ok":
         return "abnormal"
@@ -107,15 +109,16 @@ def standing_of(case: Case) -> Standing:
     logits = {d: logit for d in used if (logit := evidence_of(case, d).logit_e6) is not None}
     if table.own is not None and request.kyc.logit_e6 is not None:
         logits[table.own] = request.kyc.logit_e6
-    z = table.z_e6(related, used, logits)
-    return Standing(states, related, used, logits, z, _margin_e6(case, states, used), _thin(case, used))
+    record = case.policy.behaviour.z_e6(case.state.clean_total, case.state.lates_12m)
+    z = table.z_e6(related, used, logits) + record
+    return Standing(states, related, used, logits, z, record, _margin_e6(case, states, used), _thin(case, used))
 
 
 def if_all_arrived(case: Case, standing: Standing, z_e6: int) -> Standing:
     """The standing were every late block to arrive fresh and move z to `z_e6`."""
     every = standing.related
     margin, thin = _margin_e6(case, standing.states, every), _thin(case, every)
-    return Standing(standing.states, every, every, standing.logits_e6, z_e6, margin, thin)
+    return replace(standing, used=every, z_e6=z_e6, margin_e6=margin, thin=thin)
 
 
 def evidence_of(case: Case, domain: str) -> BlockEvidence:

@@ -6,13 +6,17 @@ says "could", since everything else is held as it is now. Never suggested: spend
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import combinations
 
-from model.limits.decision import Decision, NextStep
-from model.limits.reasons import CATALOGUE, minute, wording, yuan
-from model.limits.states import Case, evidence_of
+from model.limits.decision import Decision, LadderNote, NextStep
+from model.limits.offers import Offer
+from model.limits.reasons import CATALOGUE, Wording, minute, wording, yuan
+from model.limits.request import Improvement
+from model.limits.states import USABLE, Case, evidence_of
 
 MAX_STEPS = 3
 Again = Callable[[Case], Decision]
@@ -29,6 +33,7 @@ class _Change:
     source: str = "rule"
     by: datetime | None = None
     values: dict[str, str] = field(default_factory=dict)
+    what: tuple[Wording, ...] = ()
 
 
 def next_steps(case: Case, decision: Decision, again: Again) -> tuple[NextStep, ...]:
@@ -55,7 +60,7 @@ def next_steps(case: Case, decision: Decision, again: Again) -> tuple[NextStep, 
 
 def _told(change: _Change, answer: Decision) -> NextStep:
     values = {"amount": yuan(answer.amount_fen), **change.values}
-    zh, en = wording(CATALOGUE.step[change.code], domain=change.source, values=values)
+    zh, en = wording(CATALOGUE.step[change.code], domain=change.source, what=change.what, values=values)
     return NextStep(change.code, zh, en, change.source, answer.decision, answer.amount_fen, change.by)
 
 
@@ -70,15 +75,17 @@ def _changes(case: Case, decision: Decision, again: Again) -> Iterator[_Change]:
         yield _Change("IDENTITY", passed)
     for domain, state in decision.blocks.items():
         if state == "no_consent":
-            yield _Change("AUTHORISE", typical(case, [domain]), domain)
+            ended = evidence_of(case, domain).consent
+            yield _Change("CONSENT" if ended else "AUTHORISE", typical(case, [domain]), domain)
     if decision.binding_cap in _INCOME_CAPS:
         yield from _income(case, decision, again)
     least = case.policy.limit.min_fen
     if request.requested_fen is not None and request.requested_fen < least:
         asked = replace(case, request=replace(request, requested_fen=least))
         yield _Change("ASK", asked, values={"value": yuan(least)})
-    if decision.decision == "TRIAL" and case.state.stage != "standard":
-        yield _ladder(case, decision)
+    if decision.ladder is not None:
+        yield _ladder(case, decision, decision.ladder)
+    yield from _improvements(case, decision, again)
 
 
 def typical(case: Case, domains: Iterable[str]) -> Case:
@@ -88,6 +95,7 @@ def typical(case: Case, domains: Iterable[str]) -> Case:
         blocks[domain] = replace(
             evidence_of(case, domain),
             consent=True,
+            consent_until=None,
             logit_e6=reference[domain],
             as_of=case.request.as_of,
             quality="ok",
@@ -126,21 +134,77 @@ def _income(case: Case, decision: Decision, again: Again) -> Iterator[_Change]:
     yield _Change("INCOME", verified(income), values={"value": yuan(income)})
 
 
-def _ladder(case: Case, decision: Decision) -> _Change:
-    """The next rung, or the standard limit after the last, once it is earned."""
+def ladder_note(case: Case, offer: Offer) -> LadderNote | None:
+    """Where an account with this offer stands on its way to the standard limit; None where that is what it has."""
+    state, rule, last = case.state, case.policy.trial, len(case.policy.trial.rungs_fen) - 1
+    if offer.kind == "STANDARD" or (offer.kind == "TRIAL" and state.stage == "standard"):
+        return None
+    seasoned = offer.kind == "SEASONING"
+    wait = max(rule.min_days_between_steps, case.policy.velocity.min_days_between_increases)
+    waited = min(state.days_since_increase or 0, wait) if state.stage != "none" else 0
+    earliest = case.request.as_of + timedelta(days=wait - waited)
+    needed = rule.clean_cycles_seasoned if seasoned else rule.clean_cycles_to_promote
+    return LadderNote(None if seasoned else min(state.rung, last), state.clean_cycles, needed, earliest)
+
+
+def _ladder(case: Case, decision: Decision, note: LadderNote) -> _Change:
+    """The next rung, or the standard limit after the last one or after a strong thin file's start, once earned."""
     rule, last = case.policy.trial, len(case.policy.trial.rungs_fen) - 1
+    done = note.rung is None or note.rung >= last
     earned = replace(
         case.state,
-        stage="standard" if case.state.rung >= last else "trial",
-        rung=min(case.state.rung + 1, last),
+        stage="standard" if done else "trial",
+        rung=min((note.rung or 0) + 1, last),
         current_limit_fen=decision.amount_fen,
-        days_since_increase=max(rule.min_days_between_steps, case.policy.velocity.min_days_between_increases),
+        days_since_increase=case.policy.velocity.min_days_between_increases,
         applications_30d=0,
     )
-    by = case.request.as_of + timedelta(days=rule.min_days_between_steps)
     values = {
-        "cycles": str(rule.clean_cycles_to_promote),
+        "cycles": str(max(note.needed - note.clean_cycles, 1)),
         "use": str(rule.min_use_bp // 100),
-        "deadline": by.date().isoformat(),
+        "deadline": note.earliest.date().isoformat(),
     }
-    return _Change("LADDER", replace(case, state=earned), by=by, values=values)
+    return _Change(
+        "SEASON" if note.rung is None else "LADDER", replace(case, state=earned), "rule", note.earliest, values
+    )
+
+
+def _improvements(case: Case, decision: Decision, again: Again) -> Iterator[_Change]:
+    """The soonest one improvement, else pair of them, that gives more: of what the data holders say can be changed.
+
+    More of a fall in z never gives less, so of the sets sorted by their fall, those that help are the last ones.
+    """
+    weights = case.bundle.table.entry(*_patterns(decision)).weights_e6
+    known = [
+        (domain, step)
+        for domain, state in decision.blocks.items()
+        if state in USABLE
+        for step in evidence_of(case, domain).next_steps
+    ]
+    for size in (1, 2):
+        sets = sorted(combinations(known, size), key=lambda some: -sum(weights[d] * s.delta_e6 for d, s in some))
+        helps = bisect_left(sets, True, key=lambda some: again(_improved(case, some)).amount_fen > decision.amount_fen)
+        if helps < len(sets):
+            yield _improvement(case, min(sets[helps:], key=lambda some: max(step.days for _, step in some)))
+            return
+
+
+def _patterns(decision: Decision) -> tuple[list[str], list[str]]:
+    related = [domain for domain, state in decision.blocks.items() if state not in ("not_covered", "no_consent")]
+    return related, [domain for domain in related if decision.blocks[domain] in USABLE]
+
+
+def _improved(case: Case, some: Iterable[tuple[str, Improvement]]) -> Case:
+    blocks = dict(case.request.blocks)
+    for domain, step in some:
+        block = blocks[domain]
+        if block is not None and block.logit_e6 is not None:
+            blocks[domain] = replace(block, logit_e6=block.logit_e6 + step.delta_e6)
+    return replace(case, request=replace(case.request, blocks=blocks))
+
+
+def _improvement(case: Case, some: tuple[tuple[str, Improvement], ...]) -> _Change:
+    words = [CATALOGUE.improve[step.code] for _, step in some]
+    values = {"days": str(max(step.days for _, step in some))}
+    source = "+".join(dict.fromkeys(domain for domain, _ in some))
+    return _Change("IMPROVE", _improved(case, some), source, values=values, what=tuple(words))

@@ -259,7 +259,7 @@ def test_the_answer_s_bytes_are_canonical_and_name_what_it_was_made_by():
         "policy_sha256": POLICY.sha256,
         "bundle_id": "demo-1",
         "bundle_sha256": "0" * 64,
-        "engine": "1.0.0",
+        "engine": "2.0.0",
     }
     assert decide(ask(), POLICY, BUNDLE, NEW, NOW, explain=False).next_steps == ()
 

@@ -44,9 +44,27 @@ def changed(path: str, value: object) -> dict:
         ("expires_at", datetime.fromisoformat("2026-11-01T00:00:00+08:00"), "expires_at must be after effective_from"),
         ("legal.max_age", 18, None),
         ("legal.min_age", 66, "legal.max_age must be >= legal.min_age"),
-        ("legal.apr_cap", [], "legal.apr_cap must be a list with rising since"),
-        ("legal.apr_cap.0.bp", 1979, r"pricing\[4\].apr_bp must be <= 1979"),
-        ("legal.apr_cap.0.since", SHIPPED["expires_at"], r"legal.apr_cap\[0\].since must not be after effective_from"),
+        ("legal.apr_cap.consumer_finance", [], "legal.apr_cap.consumer_finance must be a list with rising since"),
+        ("legal.lender_type", "bank_coop", None),
+        (
+            "fee.0.contingent",
+            False,
+            r"pricing\[0\].apr_bp must be <= 0, the lowest legal.apr_cap in force less the fees",
+        ),
+        (
+            "programme.excluded_sources",
+            ["literacy_module"],
+            "programme.earn.literacy_module must not be one of excluded",
+        ),
+        ("trial.freeze_dpd_days", 8, "trial.demote_dpd_days must be < freeze_dpd_days < close_dpd_days"),
+        ("behaviour.late_e6", [0, 2, 1], "behaviour.late_e6 must begin with 0 and never fall"),
+        ("behaviour.late_e6", [1], "behaviour.late_e6 must begin with 0 and never fall"),
+        ("legal.apr_cap.consumer_finance.0.bp", 1979, r"pricing\[4\].apr_bp must be <= 1979"),
+        (
+            "legal.apr_cap.consumer_finance.0.since",
+            SHIPPED["expires_at"],
+            r"legal.apr_cap.consumer_finance\[0\].since must not be after effective_from",
+        ),
         ("trial.rungs_fen", [50_000, 50_000], "trial.rungs_fen must rise strictly"),
         ("trial.rungs_fen", [], "trial.rungs_fen must rise strictly"),
         ("trial.rungs_fen", [40_000, 100_000], r"trial.rungs_fen\[0\] must be >= limit.min_fen"),
@@ -89,11 +107,13 @@ def test_lint_names_the_field_and_the_rule(path, value, message):
 
 
 def test_a_cap_that_comes_into_force_later_counts_until_the_policy_expires():
+    field = "legal.apr_cap.consumer_finance"
+    now = SHIPPED["legal"]["apr_cap"]["consumer_finance"]
     later = {"since": datetime.fromisoformat("2027-06-01T00:00:00+08:00"), "bp": 1200}
     with pytest.raises(InputError, match=r"pricing\[2\]\.apr_bp must be <= 1200"):
-        parse_policy(changed("legal.apr_cap", [*SHIPPED["legal"]["apr_cap"], later]), "p.toml")
+        parse_policy(changed(field, [*now, later]), "p.toml")
     after = later | {"since": SHIPPED["expires_at"]}
-    assert parse_policy(changed("legal.apr_cap", [*SHIPPED["legal"]["apr_cap"], after]), "p.toml")
+    assert parse_policy(changed(field, [*now, after]), "p.toml")
 
 
 def test_a_policy_is_refused_before_it_is_effective_and_once_it_expired():

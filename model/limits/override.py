@@ -1,0 +1,100 @@
+"""A person's override of a limit decision: within soft caps, never past law, means or the hard gates.
+
+Soft are the occupation group's cap, the expected-loss budget (stretched by the policy's factor), the share that points
+fill, and the rung. All others stand: affordability, the multiple of income, the legal ceiling, the portfolio, velocity.
+Where the policy has no price, since the score is below every line, a person can only refuse too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
+
+from model.inputs import InputError
+from model.limits.causes import stopping_reasons
+from model.limits.costs import cost_table
+from model.limits.decision import Decision
+from model.limits.fields import Fen, Sha256, Text
+from model.limits.offers import Offer, best_offer, points_tier
+from model.limits.reasons import MAX_REASONS, reason
+from model.limits.states import Case, standing_of
+
+OverrideReason = Literal["income_evidence", "data_error", "hardship", "fraud_concern", "relationship", "other"]
+Note = Annotated[str, Text(".{1,500}", "must be 1 to 500 characters on one line")]
+_SOFT = ("SEGMENT", "SHARE", "SEASONING")
+
+
+@dataclass(frozen=True, slots=True)
+class OverrideOrder:
+    """What a person decides instead: an amount (0 refuses), why, on what evidence, until when."""
+
+    amount_fen: Fen
+    reason: OverrideReason
+    note: Note
+    evidence_sha256: Sha256
+    expires_at: datetime | None = None
+
+
+def ceiling(case: Case) -> tuple[int, Offer]:
+    """The most that a person may grant on this case, in whole increments, and the offer whose price it has.
+
+    0 where a hard gate stops the case, fraud is suspected, or no kind of offer is open.
+    """
+    if stopping_reasons(case) or case.state.status == "referred":
+        return 0, Offer(None)
+    policy, standing = case.policy, standing_of(case)
+    raised = replace(case, state=replace(case.state, rung=case.state.rung + policy.override.rungs))
+    offer = best_offer(raised, standing.pd_upper_e8, standing.thin, 10_000)
+    if offer.kind is None or offer.caps is None:
+        return 0, Offer(None)
+    caps = dict(offer.caps)
+    caps["EL_BUDGET"] = caps["EL_BUDGET"] * policy.override.el_budget_bp // 10_000
+    most = min(fen for name, fen in caps.items() if name not in _SOFT)
+    step = policy.limit.increment_fen
+    return (most // step * step if most >= policy.limit.min_fen else 0), offer
+
+
+def overridden(case: Case, decision: Decision, order: OverrideOrder, now: datetime) -> Decision:
+    """The decision that a person made instead, at the price that the risk has.
+
+    Args:
+        case: the inputs that `decision` was made on.
+        decision: the answer to them.
+        order: what the person wants.
+        now: when.
+
+    Raises:
+        InputError: the amount passes the ceiling, is no whole increment, or the order has expired.
+    """
+    policy, amount = case.policy, order.amount_fen
+    step, least = policy.limit.increment_fen, policy.limit.min_fen
+    if order.expires_at is not None and order.expires_at <= now:
+        raise InputError("override", "expires_at", "must lie after now", order.expires_at.isoformat())
+    if amount and (amount < least or amount % step):
+        raise InputError("override", "amount_fen", f"must be 0, or at least {least} and a multiple of {step}", amount)
+    most, offer = ceiling(case)
+    if amount > most:
+        rule = f"must be at most {most}: law, means or a gate allow no more"
+        raise InputError("override", "amount_fen", rule, amount)
+    ends = [now + timedelta(days=policy.override.valid_days), policy.expires_at, order.expires_at]
+    apr_bp = offer.apr_bp - points_tier(case).apr_off_bp if amount else None
+    verdict = Offer(offer.kind, amount).decision
+    before = decision.reasons if amount < decision.amount_fen or not amount else ()
+    return replace(
+        decision,
+        decision=verdict,
+        kind=offer.kind if amount else None,
+        amount_fen=amount,
+        available_fen=max(0, amount - case.state.outstanding_fen),
+        apr_bp=apr_bp,
+        price_tier=offer.tier if amount else None,
+        costs=cost_table(policy, amount, apr_bp, decision.term_months) if apr_bp is not None else (),
+        binding_cap="OVERRIDE",
+        reasons=(reason("H03"), *before)[:MAX_REASONS],
+        next_steps=(),
+        valid_until=min(end for end in ends if end is not None).astimezone(now.tzinfo),
+        retry_after=None,
+        defer_deadline=None,
+        ladder=decision.ladder if amount else None,
+    )
