@@ -81,15 +81,18 @@ def accept(node: Node, name: str, sealed: bytes) -> None:
     _store(node, name, unseal(private_key(node.folder(name)), sealed, f"{node.programme}|cohort|{name}"))
 
 
-def aligned(node: Node, name: str) -> Aligned:
-    """The alignment that `hand_out` or `accept` kept."""
+def aligned(node: Node, name: str, plan: str = "") -> Aligned:
+    """The alignment that `hand_out` or `accept` kept, with the homes that were told for this plan, if any were."""
     path = node.folder(name) / "cohort.npz"
     if not path.is_file():
         raise InputError("order", "cohort", "was never handed to this holder", name)
     with np.load(path) as kept:
         cohort = Aligned(kept["rows"], kept["labels"], kept["group"])
-    home = node.folder(name) / "home.npy"
-    return replace(cohort, home=np.load(home)) if home.is_file() else cohort
+    home = node.folder(name) / "home.npz"
+    if not home.is_file():
+        return cohort
+    with np.load(home) as told:
+        return replace(cohort, home=told["home"]) if str(told["plan"]) == plan else cohort
 
 
 def _store(node: Node, name: str, packet: bytes) -> None:
@@ -97,7 +100,7 @@ def _store(node: Node, name: str, packet: bytes) -> None:
     table = table_of(node, name)
     own = tokens(table.ids.to_list(), arrays["key"].tobytes())
     rows = positions(arrays["tokens"].view(np.uint64), own)
-    (node.folder(name) / "home.npy").unlink(missing_ok=True)  # homes are told anew in every run
+    (node.folder(name) / "home.npz").unlink(missing_ok=True)  # homes are told anew in every run
     np.savez(node.folder(name) / "cohort.npz", rows=rows, labels=arrays["labels"], group=arrays["group"])
 
 

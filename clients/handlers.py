@@ -141,24 +141,26 @@ def _presence(node: Node, config: Config, content: RecordDict) -> Records:
 
 def _homes(node: Node, config: Config, content: RecordDict) -> Records:
     node.holder(LENDER)
-    record, domains = content.config_records[wire.CONFIG], config["domains"]
-    sealed = {name: _bytes(record[f"{wire.SEALED}-{name}"]) for name in domains}
-    told = assign(node, sealed, domains, _keys(config))
+    record, keys = content.config_records[wire.CONFIG], _keys(config)
+    sealed = {name: _bytes(record[f"{wire.SEALED}-{name}"]) for name in keys}
+    told = assign(node, _agreed(node, LENDER, config).id, sealed, keys)
     return _reply({}, **{f"{wire.SEALED}-{name}": packet for name, packet in told.items()})
 
 
 def _bins(node: Node, config: Config, content: RecordDict) -> Records:
     name = node.holder(config["holder"]).name
-    _unpack(node, name, content)
-    counts = bins(node, name, _agreed(node, name, config))
+    agreement = _agreed(node, name, config)
+    _unpack(node, name, content, agreement.id)
+    counts = bins(node, name, agreement)
     return {wire.ARRAYS: ArrayRecord({wire.COUNTS: Array(counts)}), **_reply({"holder": name})}
 
 
 def _train(node: Node, config: Config, content: RecordDict) -> Records:
     name = node.holder(config["holder"]).name
-    _unpack(node, name, content)
+    agreement = _agreed(node, name, config)
+    _unpack(node, name, content, agreement.id)
     block = config["block"]
-    order = Order(_agreed(node, name, config), block, whole("order", "round", config["round"]))
+    order = Order(agreement, block, whole("order", "round", config["round"]))
     weights = content.array_records[wire.ARRAYS][wire.key(block, wire.LAST)].numpy()
     trained = train(node.with_edges(name, config["edges"]), name, order, weights)
     arrays = ArrayRecord({wire.key(block, parameter): Array(value) for parameter, value in trained.items()})
@@ -180,13 +182,13 @@ def _head(node: Node, name: str) -> list[object]:
         return list(book.head()) if book else []
 
 
-def _unpack(node: Node, name: str, content: RecordDict) -> None:
+def _unpack(node: Node, name: str, content: RecordDict, plan: str = "") -> None:
     """Keeps what came sealed for this holder: the cohort, and whose home it is."""
     record = content.config_records[wire.CONFIG]
     if wire.SEALED in record:
         accept(node, name, _bytes(record[wire.SEALED]))
     if wire.HOME in record:
-        learn(node, name, _bytes(record[wire.HOME]))
+        learn(node, name, plan, _bytes(record[wire.HOME]))
 
 
 def _keys(config: Config) -> dict[str, bytes]:

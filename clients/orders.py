@@ -55,6 +55,9 @@ class Agreement:
         if len({line.name for line in lines}) < len(lines):
             raise InputError("order", "plan", "names a line twice")
         plan = Plan(lines, float(document["epsilon"]), float(document["delta"]))
+        own = {name: node.federation.holder(name).domain for name in node.holders}
+        if any(line.home not in ("", own.get(line.holder, line.home)) for line in plan.releases):
+            raise InputError("order", "home", "is not this holder's domain")
         if any(line.count > MAX_COUNT for line in plan.releases):
             raise InputError("order", "count", f"must be at most {MAX_COUNT}")
         if not plan.epsilon > 0 or math.isinf(plan.epsilon) != noiseless(node):

@@ -84,7 +84,7 @@ def _averages(node: Node, name: str, agreement: Agreement, block: Block, names: 
     line = agreement.line(f"reasons/{name}", name)
     if line.count != 1 or line.size != len(names) + 1 or line.bound < averages.BOUND or line.probability != 1.0:
         raise InputError("order", line.name, "does not pay for this release", line.to_dict())
-    cohort = aligned(node, name)
+    cohort = aligned(node, name, agreement.id)
     rows = cohort.rows[places(cohort, line)]
     sums = averages.sums(block.by_group(table_of(node, name).codes[:, rows]), names, len(rows))
     reply = once(node, agreement, line, "", lambda release: pack(sums=release(sums)))

@@ -68,7 +68,7 @@ def train(node: Node, name: str, order: Order, weights: Floats) -> dict[str, Flo
 def bins(node: Node, name: str, agreement: Agreement) -> Floats:
     """The noisy counts from which the edges of this holder's private features are chosen, shape (FINE * features,)."""
     line = agreement.line(f"bins/{name}", name)
-    table, cohort = table_of(node, name), aligned(node, name)
+    table, cohort = table_of(node, name), aligned(node, name, agreement.id)
     features = [p.feature for p in table.encoding.parts if p.feature.private] if table.encoding else []
     if line.count != 1 or line.size != quantiles.FINE * len(features) or line.bound < quantiles.bound(len(features)):
         raise InputError("order", line.name, "does not pay for this release", line.to_dict())
@@ -94,7 +94,7 @@ def _gradient(
     node: Node, name: str, agreement: Agreement, line: Release, weights: Floats
 ) -> Callable[[Floats], Floats]:
     """The block's exact gradient sum; raises `InputError` where the line does not bound or fit it."""
-    table, cohort = table_of(node, name), aligned(node, name)
+    table, cohort = table_of(node, name), aligned(node, name, agreement.id)
     encoding = table.encoding
     if encoding is None:
         raise InputError("order", "block", "is not this holder's", name)

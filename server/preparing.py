@@ -48,7 +48,7 @@ def tell_homes(exchange: Exchange, roster: Roster, plan: RunPlan, parcels: Parce
     answers = exchange.ask(wire.PRESENCE, posts)
     present = {name: packet for name, answer in answers.items() if (packet := answer.sealed(wire.SEALED))}
     order = {
-        "domains": {m.name: m.domain for m in members if m.name in present},
+        "plan": plan.document,
         "keys": {m.name: m.key for m in members if m.name in present},
     }
     sealed = {f"{wire.SEALED}-{name}": packet for name, packet in present.items()}

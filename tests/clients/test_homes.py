@@ -11,7 +11,7 @@ from clients.cohort import aligned
 from clients.config import Node
 from clients.training import places
 from model.inputs import InputError
-from model.wire import TRAIN
+from model.wire import HOMES, PRESENCE, TRAIN
 from privacy.alignment import homes
 from privacy.plan import Release
 
@@ -71,7 +71,7 @@ def _told(at: Any, name: str) -> Any:
     """Runs one round at a holder, which brings it its homes."""
     reply = at.send(TRAIN, at.train(name))
     assert "error" not in reply.content.config_records["config"]
-    return aligned(_node(at, name), name)
+    return aligned(_node(at, name), name, at.plan.id)
 
 
 def test_the_shops_divide_the_persons_they_have_without_overlap(at: Any) -> None:
@@ -114,6 +114,34 @@ def test_a_home_packet_of_the_other_shop_does_not_open(at: Any) -> None:
     post = at.train("shop-1")
     post.sealed["home"] = at.parcels["shop-2"]["home"]
     assert at.send(TRAIN, post).content.config_records["config"]["error"] == "seal"
+
+
+def test_homes_are_told_for_one_choice_of_partners_a_plan(at: Any) -> None:
+    """Asked for each shop alone, the lender would make every person that both have everybody's home."""
+    from server.exchange import Post
+
+    names = ("shop-1", "shop-2")
+    key = at.roster.lender.key
+    posts = [Post(n, at.roster.members[n].node, {"holder": n, "key": key}) for n in names]
+    sealed = {n: answer.sealed("sealed") for n, answer in at.exchange.ask(PRESENCE, posts).items()}
+
+    def asked(*some: str, **changes: Any) -> Any:
+        document = at.document("ecommerce/shop-1", **changes)
+        order = {"plan": document, "keys": {n: at.roster.members[n].key for n in some}}
+        post = Post("lender", at.roster.lender.node, order, sealed={f"sealed-{n}": sealed[n] for n in some})
+        return at.send(HOMES, post).content.config_records["config"]
+
+    assert "error" not in asked(*names)  # the same choice again
+    assert asked("shop-1")["error"] == "input"
+    told = asked("shop-1", run="another plan")
+    post = at.train("shop-1")
+    post.sealed["home"] = told["sealed-shop-1"]  # homes of one plan do not open for another
+    assert at.send(TRAIN, post).content.config_records["config"]["error"] == "seal"
+
+
+def test_a_home_line_of_another_domain_is_refused(at: Any) -> None:
+    reply = at.send(TRAIN, at.train("pay-1", release__home="ecommerce"))
+    assert reply.content.config_records["config"]["error"] == "input"
 
 
 def test_without_a_told_home_there_are_no_places(node: Node) -> None:
