@@ -17,8 +17,12 @@ from clients.cli import contract
 from clients.ledger_cli import ledger as ledgers
 from model.inputs import InputError
 from server.cli import decide
+from server.decisions.serve_cli import serve
+from server.decisions.store_cli import audit_log, database, keys, partners
+from server.policy_cli import policy
 from simulations.audit_cli import audit
 from simulations.bench_cli import bench
+from simulations.months_cli import simulate as simulate_months
 from simulations.plan_cli import plan
 from simulations.settings import Settings
 
@@ -32,6 +36,13 @@ app = typer.Typer(
 app.add_typer(contract, name="contract")
 app.add_typer(bench, name="bench")
 app.add_typer(ledgers, name="ledger")
+app.add_typer(policy, name="policy")
+app.add_typer(keys, name="keys")
+app.add_typer(partners, name="partners")
+app.add_typer(database, name="database")
+app.add_typer(audit_log, name="audit-log")
+app.command("serve")(serve)
+policy.command("simulate")(simulate_months)
 app.command("decide")(decide)
 app.command("plan")(plan)
 app.command("audit")(audit)

@@ -1,0 +1,1 @@
+"""The decision service of the lender: what it stores, decides, answers and proves."""
