@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import sys
 from pathlib import Path
 
 import uvicorn
@@ -59,6 +61,8 @@ def run(service: Service, host: str, port: int) -> None:
     app.state.runner = Runner(service)
     to_stderr()
     print(f"fedscore: deciding on http://{host}:{listener.getsockname()[1]}  (desk: /desk/)", flush=True)
+    for ending in (signal.SIGINT, signal.SIGTERM):  # uvicorn sends itself the signal again once it has ended
+        signal.signal(ending, lambda *_: sys.exit(0))
     config = uvicorn.Config(
         app,
         log_config=None,

@@ -75,10 +75,10 @@ export function capsCard(decision) {
       cells: [[capName(name), " ", code(name), mark && [" ", pill(text(mark))]], yuan(fen)],
     };
   });
-  const words = person ? h("p", {}, text("caps.person", { amount: yuan(decision.amount_fen) })) : made(decision, setter, risk);
+  const byHand = () => h("p", {}, text("caps.person", { amount: yuan(decision.amount_fen) }));
   return card(3, text("caps.title"), { class: "caps" },
     table(text("caps.caption"), [text("caps.name"), [text("caps.amount"), "number"]], rows),
-    words);
+    person ? byHand() : made(decision, setter, risk));
 }
 
 /** How the tightest cap became the amount. */

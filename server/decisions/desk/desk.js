@@ -21,8 +21,16 @@ function readAddress() {
   const told = new URLSearchParams(window.location.hash.slice(1));
   if (told.has("lang")) setLanguage(told.get("lang"));
   if (told.has("t")) remember(TOKEN, told.get("t"));
-  if (told.has("t") || told.has("lang")) window.history.replaceState(null, "", window.location.pathname);
-  return told.has("t");
+  const found = { token: told.has("t"), lang: told.has("lang") };
+  if (found.token || found.lang) window.history.replaceState(null, "", window.location.pathname);
+  return found;
+}
+
+/** A fresh place for a view: one that was left behind still writes to its own, which is no longer shown. */
+function stage() {
+  const place = h("div");
+  root.replaceChildren(place);
+  return place;
 }
 
 function drawFrame() {
@@ -55,7 +63,8 @@ function enter(token, found) {
   me = found;
   remember(TOKEN, token);
   drawFrame();
-  view = officer ? officerView(root, client(token), found.role) : applicantView(root, client(token), found.decision_id);
+  const api = client(token);
+  view = officer ? officerView(stage(), api, found.role) : applicantView(stage(), api, found.decision_id);
   if (officer) moveTo(root.querySelector("h1"));
 }
 
@@ -63,7 +72,7 @@ function login(note = null) {
   me = null;
   forget(TOKEN);
   drawFrame();
-  view = loginView(root, enter, note);
+  view = loginView(stage(), enter, note);
 }
 
 function leave() {
@@ -79,7 +88,8 @@ function close(note) {
   me = null;
   forget(TOKEN);
   drawFrame();
-  const redraw = () => root.replaceChildren(h("div", { class: "login" },
+  const place = stage();
+  const redraw = () => place.replaceChildren(h("div", { class: "login" },
     h("h1", {}, text("closed.title")),
     note(),
     h("p", {}, button(text("closed.officer"), () => login()))));
@@ -101,9 +111,10 @@ async function open() {
       (token.startsWith(LINK) ? close : login)(() => troubleNote(trouble));
       return;
     }
-    const draw = () => root.replaceChildren(troubleNote(trouble, open));
-    view = { redraw: draw };
-    draw();
+    const place = stage();
+    const redraw = () => place.replaceChildren(h("h1", {}, text("page.name")), troubleNote(trouble, open));
+    view = { redraw };
+    redraw();
   }
 }
 
@@ -114,8 +125,9 @@ async function start() {
     button.addEventListener("click", () => speak(button.dataset.language));
   }
   window.addEventListener("hashchange", () => {
-    if (readAddress()) open();
-    else speak(currentLanguage());
+    const found = readAddress();
+    if (found.token) open();
+    else if (found.lang) speak(currentLanguage());
   });
   window.addEventListener("beforeprint", () => {
     for (const details of document.querySelectorAll("details")) details.open = true;

@@ -123,6 +123,6 @@ export function troubleNote(trouble, again = null) {
 /** Puts the reader at a heading, so that the next Tab goes on from there. */
 export function moveTo(element) {
   if (!element) return;
-  element.setAttribute("tabindex", "-1");
+  if (!element.matches("input")) element.setAttribute("tabindex", "-1");
   element.focus();
 }

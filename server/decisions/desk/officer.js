@@ -1,55 +1,56 @@
 // The officer's view: search by reference, then one person's decisions, account and data.
 
+import { actions } from "./actions.js";
+import { capsCard, summaryCard } from "./case.js";
 import { button, code, field, h, icon, moveTo, troubleNote } from "./dom.js";
 import { text } from "./language.js";
-import { capsCard, summaryCard } from "./case.js";
-import { appealsCard, accountCard, eventsCard, feedCard, historyCard } from "./person.js";
-import { slidersCard } from "./sliders.js";
 import { causeOf, iconOf, threeChecks, toneOf } from "./outcome.js";
 import { ladderCard, stepsCard, whyCard } from "./parts.js";
+import { accountCard, appealsCard, eventsCard, feedCard, historyCard } from "./person.js";
 import { scoreCard } from "./score.js";
-import { actions } from "./actions.js";
+import { slidersCard } from "./sliders.js";
 
 /** Shows the view in `root`; what is typed, found and moved is kept in `state` and survives a change of language. */
 export function officerView(root, api, role) {
-  const state = { role, query: "", subject: null, envelope: null, newer: null, trouble: null };
+  const state = { role, query: "", empty: false, subject: null, envelope: null, trouble: null };
+  let latest = 0;
 
-  async function search(event) {
-    event?.preventDefault();
-    const query = state.query.trim();
-    Object.assign(state, { subject: null, envelope: null, trouble: null, empty: !query });
-    if (query) {
-      await attempt(search, async () => {
-        const found = (await api.get(`/v1/search?q=${encodeURIComponent(query)}`)).data;
-        state.subject = (await api.get(`/v1/subjects/${encodeURIComponent(found.subject_ref)}`)).data;
-        const meant = found.decision_id ?? state.subject.decisions[0]?.decision_id;
-        if (meant) await fetchDecision(meant);
-      });
-    }
-    redraw();
-    moveTo(root.querySelector(state.subject ? "#found" : "#reference"));
-  }
-
-  async function show(id) {
-    state.trouble = null;
-    await attempt(() => show(id), () => fetchDecision(id));
-    redraw();
-    moveTo(root.querySelector("#decision"));
-  }
-
-  async function fetchDecision(id) {
-    const { data, headers } = await api.get(`/v1/decisions/${encodeURIComponent(id)}`);
-    const newer = headers.get("Fedscore-Superseded-By");
-    Object.assign(state, { envelope: data, newer, moved: {}, after: null, did: {} });
-  }
-
-  async function attempt(again, work) {
+  /** Shows what `work` finds, unless something else was asked for meanwhile; then moves the reader to it. */
+  async function turn(work, place) {
+    const mine = ++latest;
+    let found;
     try {
-      await work();
+      found = { ...(await work()), trouble: null };
     } catch (trouble) {
-      state.trouble = { note: trouble, again };
+      found = { trouble: { note: trouble, again: () => turn(work, place) } };
     }
+    if (mine !== latest) return;
+    Object.assign(state, found);
+    redraw();
+    moveTo(root.querySelector(found.trouble ? "#reference" : place));
   }
+
+  function search(event) {
+    event.preventDefault();
+    const query = state.query.trim();
+    Object.assign(state, { subject: null, envelope: null, empty: !query });
+    if (query) return turn(() => personOf(query), "#found");
+    return turn(async () => ({}), "#reference");
+  }
+
+  async function personOf(query) {
+    const { subject_ref: ref, decision_id: meant } = (await api.get(`/v1/search?q=${encodeURIComponent(query)}`)).data;
+    const subject = (await api.get(`/v1/subjects/${encodeURIComponent(ref)}`)).data;
+    const id = meant ?? subject.decisions[0]?.decision_id;
+    return { subject, ...(id ? await decisionOf(id) : {}) };
+  }
+
+  async function decisionOf(id) {
+    const { data, headers } = await api.get(`/v1/decisions/${encodeURIComponent(id)}`);
+    return { envelope: data, newer: headers.get("Fedscore-Superseded-By"), moved: {}, after: null, did: {} };
+  }
+
+  const show = (id) => turn(() => decisionOf(id), "#decision");
 
   function redraw() {
     root.replaceChildren(h("div", { class: "officer" },

@@ -10,7 +10,8 @@ const ICONS = {
   late: "clock", checked: "clock", person: "person", refused: "person", rule: "stop", amount: "coins",
 };
 const TONES = {
-  thin: "plain", score: "low", late: "wait", checked: "wait", person: "plain", rule: "plain", amount: "plain", refused: "plain",
+  score: "low", late: "wait", checked: "wait",
+  thin: "plain", person: "plain", rule: "plain", amount: "plain", refused: "plain",
 };
 const LATE = ["delayed", "abnormal"];
 

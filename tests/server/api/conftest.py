@@ -146,3 +146,9 @@ def asked() -> Callable[..., dict[str, Any]]:
         }
 
     return make
+
+
+@pytest.fixture
+def bundle() -> DecisionBundle:
+    """The model that the service under test decides with."""
+    return demo_bundle()
