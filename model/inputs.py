@@ -20,7 +20,8 @@ class InputError(ValueError):
         self.file, self.field, self.rule, self.value, self.remedy = str(file), field, rule, value, remedy
         got = "" if value is None else f", got {shown(value)}"
         todo = f"; {remedy}" if remedy else ""
-        what = f"{field} {rule}" if field else rule
+        place = field if field.isprintable() and len(field) <= 300 else shown(field)
+        what = f"{place} {rule}" if field else rule
         super().__init__(f"{file}: {what}{got}{todo}.")
 
 
@@ -52,10 +53,12 @@ def write_text(path: Path, text: str) -> None:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file; raises `InputError` where it is missing, unreadable or not TOML."""
+    text = read_text(path)
     try:
-        return tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(path, "", f"is not valid TOML ({error})", remedy="mend that line") from None
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # of TOML; of a number of thousands of digits; of nesting too deep
+        rule = f"is not valid TOML ({' '.join(str(error).split())})"
+        raise InputError(path, "", rule, remedy="mend that line") from None
 
 
 def refuse_unknown(file: str | Path, where: str, table: Mapping[str, object], allowed: Iterable[str]) -> None:
@@ -63,7 +66,7 @@ def refuse_unknown(file: str | Path, where: str, table: Mapping[str, object], al
     known = sorted(allowed)
     for key in table:
         if key not in known:
-            near = get_close_matches(key, known, n=1)
+            near = get_close_matches(key[:100], known, n=1)
             remedy = f"did you mean {near[0]!r}?" if near else "allowed: " + ", ".join(known)
             raise InputError(file, f"{where}.{key}" if where else key, "is not a known key", remedy=remedy.rstrip("?"))
 

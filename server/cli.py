@@ -2,63 +2,42 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from model.inputs import InputError, read_text, write_text
+from model.inputs import InputError
+
+ON_ERROR = ("stop", "skip")
 
 
 def decide(
     model: Annotated[Path, typer.Argument(help="Model folder of a run, e.g. demo/model.")],
-    requests: Annotated[Path, typer.Option(help="A JSON request, or JSON Lines with one request a line.")],
+    requests: Annotated[Path, typer.Option(help="The requests: .json (one), .jsonl, or .parquet.")],
     policy: Annotated[Path | None, typer.Option(help="Limit policy (TOML); the shipped one by default.")] = None,
-    state: Annotated[Path | None, typer.Option(help="JSON state of the account, for all requests.")] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON Lines of decisions; by default they are printed.")] = None,
+    state: Annotated[Path | None, typer.Option(help="JSON state of the account, for rows without their own.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Decisions: .jsonl or .parquet; by default they are printed.")
+    ] = None,
+    steps: Annotated[bool, typer.Option("--steps/--no-steps", help="Find what would change each answer.")] = True,
+    on_error: Annotated[
+        str, typer.Option(help="stop | skip, at a bad row; skipped ones are told of beside --out.")
+    ] = "stop",
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="Processes.")] = 1,
 ) -> None:
     """Decide on limits: how much, at what price, why, and what would change it.
 
     Example: fedscore decide demo/model --requests request.json
     """
-    from model.bundle import decision_bundle
-    from model.limits.decide import decide as decide_one
-    from model.limits.policy import load_policy
-    from model.limits.request import parse_request, parse_state
+    from server.batches import Batch, run  # late: it loads polars
 
-    bundle, rules = decision_bundle(model), load_policy(policy)
-    account = parse_state(_json(read_text(state), str(state)) if state else {}, state or "state")
-    if out is not None and out.exists():
-        raise InputError(out, "", "exists already", remedy="give another --out")
-    lines = []
-    for source, text in _texts(requests):
-        request = parse_request(_json(text, source), source)
-        lines.append(decide_one(request, rules, bundle, account, request.as_of).to_json())
-    if out is None:
-        for line in lines:
-            typer.echo(line)
-        return
-    write_text(out, "".join(line.decode() + "\n" for line in lines))
-
-
-def _texts(path: Path) -> Iterator[tuple[str, str]]:
-    """(source, JSON text) of each request of a JSON or JSON Lines file."""
-    text = read_text(path)
-    if not text.strip():
-        raise InputError(path, "", "is empty", remedy="give a request")
-    if path.suffix != ".jsonl":
-        yield str(path), text
-        return
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            yield f"{path} line {number}", line
-
-
-def _json(text: str, source: str) -> object:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        rule = f"is not valid JSON ({error.msg}, line {error.lineno})"
-        raise InputError(source, "", rule, remedy="mend it") from None
+    if on_error not in ON_ERROR:
+        raise InputError("fedscore decide", "--on-error", "must be " + " | ".join(ON_ERROR), on_error)
+    if on_error == "skip" and out is None:
+        raise InputError("fedscore decide", "--on-error", "skip needs --out")
+    skipped = out.with_suffix(".errors.jsonl") if out and on_error == "skip" else None
+    table = out is not None and out.suffix == ".parquet"
+    done = run(Batch(model, requests, policy, state, steps, table), out, skipped, jobs)
+    if done.refused:
+        typer.echo(f"{done.decided:,} decided, {done.refused:,} refused: see {skipped}", err=True)

@@ -1,4 +1,4 @@
-"""The commands `fedscore bench quality|speed`."""
+"""The commands `fedscore bench quality|speed|decisions`."""
 
 from __future__ import annotations
 
@@ -78,6 +78,35 @@ def speed(
             steps = network_steps(batch)
             ratios = ", ".join(f"{k} {v:.2f} ms ({v / steps['plain']:.2f} x plain)" for k, v in steps.items())
             typer.echo(f"network step, {batch} persons, 100 columns: {ratios}")
+
+
+@bench.command()
+def decisions(
+    model: Annotated[Path | None, typer.Argument(help="Model folder: also put `fedscore serve` under load.")] = None,
+    rate: Annotated[
+        int, typer.Option(min=1, help="Requests a second, whether or not earlier ones are answered.")
+    ] = 300,
+    seconds: Annotated[int, typer.Option(min=1, help="For how long.")] = 20,
+) -> None:
+    """Latency and throughput of limit decisions on one core, and of the service with its durable audit.
+
+    Example: fedscore bench decisions demo/model
+    """
+    from simulations.bench_limits import core_latency
+    from simulations.bench_serve import load
+
+    core = core_latency()
+    table = Table("what", "p50 ms", "p90 ms", "p99 ms", "worst ms", "", box=None)
+    for name, title in (("plain", "core"), ("explained", "core with next steps")):
+        p50, p99, worst = (f"{core[name][mark] / 1000:.3f}" for mark in ("p50", "p99", "max"))
+        table.add_row(title, p50, "", p99, worst, "")
+    table.add_row("JSON to JSON, one core", "", "", "", "", f"{core['per_second']:,.0f} a second")
+    if model is not None:
+        told = load(model, rate, seconds)
+        statuses = ", ".join(f"{count} x {status}" for status, count in sorted(told.statuses.items()))
+        row = [f"{value:.1f}" for value in (told.p50, told.p90, told.p99, told.worst)]
+        table.add_row(f"service, {rate} requests/s", *row, f"{statuses}; {told.cpu_ms:.2f} ms CPU a request")
+    Console(width=120).print(table)
 
 
 def _budget(text: str) -> float:

@@ -36,11 +36,33 @@ def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
+def script(page: Path) -> str:
+    """The page's bash blocks as one script; what it starts in the background ends with it."""
+    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S)
+    return "set -euo pipefail\ntrap 'kill $(jobs -p); wait' EXIT\n" + "\n".join(blocks)
+
+
+def serves(page: Path) -> bool:
+    """Whether a page starts something in the background: its lines belong together."""
+    return any(line.endswith("&") for line in commands(page))
+
+
 def fast(page: Path) -> list[str]:
     return [line for line in commands(page) if "bench" not in line and "flwr run" not in line and "flower" not in line]
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if fast(p) and "zh-CN" not in p.name], ids=lambda p: p.name)
+ALONE = [p for p in PAGES if fast(p) and not serves(p) and "zh-CN" not in p.name]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if serves(p)], ids=lambda p: p.name)
+def test_a_page_that_serves_runs_as_one_script(page: Path, tmp_path: Path) -> None:
+    text = script(page).replace(".venv/bin/", f"{BIN}{os.sep}")
+    done = subprocess.run(["bash", "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+    assert '"score":' in (tmp_path / "decision.json").read_text("utf-8")
+
+
+@pytest.mark.parametrize("page", ALONE, ids=lambda p: p.name)
 def test_each_documented_command_runs_in_order(page: Path, tmp_path: Path) -> None:
     if page.name == "privacy.md":
         run(".venv/bin/fedscore sample my-federation --persons 2000", tmp_path)

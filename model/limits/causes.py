@@ -64,15 +64,18 @@ def offer_reasons(case: Case, standing: Standing, offer: Offer, missed: bool) ->
         found = _by_cap(case, standing, offer)
     unheard = [reason("D04", domain) for domain in standing.late] if missed and found else []
     kept = max(MAX_REASONS - len(unheard), 2)
-    return (found[:kept] + unheard)[:MAX_REASONS]
+    return list(dict.fromkeys(found[:kept] + unheard))[:MAX_REASONS]
 
 
 def _is_full(case: Case, offer: Offer) -> bool:
-    """A standard limit that no cap but the request itself holds down, or that nobody asked to be larger."""
-    asked = case.request.requested_fen
-    if not offer.amount_fen:
+    """What was asked; where no amount was named, a standard limit as high as before, for an increase a higher one."""
+    asked, amount = case.request.requested_fen, offer.amount_fen
+    if not amount:
         return False
-    return offer.kind == "STANDARD" if asked is None else offer.amount_fen >= asked or offer.binding_cap == "REQUESTED"
+    if asked is not None:
+        return amount >= asked or offer.binding_cap == "REQUESTED"
+    least = case.state.current_limit_fen + (case.request.purpose == "increase")
+    return offer.kind == "STANDARD" and amount >= least
 
 
 def _below_line(case: Case, standing: Standing) -> list[Reason]:
@@ -99,21 +102,23 @@ def _pulled_down(case: Case, standing: Standing) -> list[Reason]:
     """What pulled the score down, the heaviest first: at least one."""
     weights = case.bundle.table.entry(standing.related, standing.used).weights_e6
     reference, own = case.bundle.reference_e6, case.bundle.table.own
-    shortfall = {b: w * (standing.logits_e6[b] - reference[b]) // MICRO for b, w in weights.items()}
+    shortfall = {b: w * (standing.logits_e6[b] - reference[b]) // MICRO for b, w in weights.items() if w}
     parts: list[tuple[int, str, str, str]] = []  # (-weight, code, source, group): sorts as it is to be told
-    for block, weight in weights.items():
+    for block, short in shortfall.items():
         told = case.request.kyc.reasons if block == own else evidence_of(case, block).reasons
-        hurting = [part for part in told if part.delta_e6 > 0 and weight > 0]
+        hurting = [part for part in told if part.delta_e6 > 0]
         for part in hurting:
             code, group = (part.code, "") if part.code[0].isupper() else ("S03", part.code)
-            parts.append((-weight * part.delta_e6 // MICRO, code, block, group))
-        if not hurting and shortfall[block] > 0:
-            parts.append((-shortfall[block], "S02", block, ""))
+            parts.append((-weights[block] * part.delta_e6 // MICRO, code, block, group))
+        if not hurting and short > 0:
+            parts.append((-short, "S02", block, ""))
     if standing.behaviour_e6 > 0:
         parts.append((-standing.behaviour_e6, _late_payments(case), "rule", ""))
-    absence = _absence_e6(case, standing)
+    absence, lateness = _gaps_e6(case, standing)
     if absence > 0:
         parts.append((-absence, "T01", "rule", ""))
+    if lateness > 0:
+        parts += [(-lateness, "D04", domain, "") for domain in standing.late]
     if not parts and shortfall:
         block = max(sorted(shortfall), key=shortfall.__getitem__)
         parts.append((0, "S02", block, ""))
@@ -125,13 +130,14 @@ def _late_payments(case: Case) -> str:
     return "B01" if case.state.lates_12m == 1 else "B02"
 
 
-def _absence_e6(case: Case, standing: Standing) -> int:
-    """How much having no relationship with some domains raises z, everything else at the reference."""
-    table, reference = case.bundle.table, case.bundle.reference_e6
-    related = standing.related
-    if related == table.optional:
-        return 0
-    return table.z_e6(related, related, reference) - table.z_e6(table.optional, table.optional, reference)
+def _gaps_e6(case: Case, standing: Standing) -> tuple[int, int]:
+    """How much no relationship with some domains, and late data, raise z: everything else at the reference."""
+    table, reference, related = case.bundle.table, case.bundle.reference_e6, standing.related
+    if standing.used == table.optional:
+        return 0, 0
+    here = table.z_e6(related, related, reference)
+    absence = here - table.z_e6(table.optional, table.optional, reference)
+    return absence, table.z_e6(related, standing.used, reference) - here
 
 
 def _by_cap(case: Case, standing: Standing, offer: Offer) -> list[Reason]:
@@ -140,7 +146,8 @@ def _by_cap(case: Case, standing: Standing, offer: Offer) -> list[Reason]:
     if cap in ("SEASONING", "LADDER"):
         if standing.thin:
             return _thin_reasons(case, standing)
-        cap = min(RISK_CAPS, key=caps.__getitem__)
+        risky = standing.pd_upper_e8 > case.policy.classes.standard_pd_max_bp * 10_000
+        cap = "EL_BUDGET" if risky else min(RISK_CAPS, key=caps.__getitem__)
     if cap == "EL_BUDGET":
         return [reason("C01"), *_pulled_down(case, standing)]
     if cap in ("AFFORDABILITY", "INCOME_MULTIPLE"):

@@ -62,13 +62,23 @@ def schedule(amount_fen: int, apr_bp: int, months: int) -> tuple[Instalment, ...
 def cost_table(policy: Policy, amount_fen: int, apr_bp: int, months: int) -> tuple[CostRow, ...]:
     """Interest first, then the policy's fees; nothing else may be charged.
 
+    A fee that is not contingent is a rate on what is owed, as interest is: so the price and the fees are, together, the
+    annual rate of all that is paid, and the lint that holds their sum below the legal cap holds the true cost below it.
+
     >>> from model.limits.policy import load_policy
     >>> [(row.code, row.annual_bp, row.total_fen) for row in cost_table(load_policy(), 1_000_000, 1500, 12)]
     [('interest', 1500, 83094), ('late', 2000, None)]
     """
-    interest = sum(part.interest_fen for part in schedule(amount_fen, apr_bp, months))
+    interest, owed = _totals(amount_fen, apr_bp, months)
     rows = [CostRow("interest", "利息", "Interest", "lender", apr_bp, interest, False)]
     for fee in policy.fee:
-        total = None if fee.contingent else amount_fen * fee.annual_bp * months // _YEAR_BP
+        total = None if fee.contingent else owed * fee.annual_bp // _YEAR_BP
         rows.append(CostRow(fee.code, fee.zh, fee.en, fee.payee, fee.annual_bp, total, fee.contingent))
     return tuple(rows)
+
+
+@lru_cache(maxsize=4096)
+def _totals(amount_fen: int, apr_bp: int, months: int) -> tuple[int, int]:
+    """The interest in all, and what is owed, for a month each."""
+    plan = schedule(amount_fen, apr_bp, months)
+    return sum(p.interest_fen for p in plan), sum(p.principal_fen * month for month, p in enumerate(plan, 1))

@@ -19,7 +19,7 @@ from model.limits.reasons import Reason, reason
 from model.limits.request import DecisionRequest, StateSnapshot
 from model.limits.schema import Policy
 from model.limits.states import Case, Standing, evidence_of, grade_of, if_all_arrived, standing_of
-from model.limits.steps import ladder_note, next_steps
+from model.limits.steps import Outcome, ladder_note, next_steps
 from model.limits.table import DecisionBundle
 from model.points import band_of, pd_e8, score_of
 
@@ -28,12 +28,13 @@ _NO_OFFER = Offer(None)
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What was decided, before it is written out."""
+    """What was decided, not yet explained or written out: by rules that stop it, to wait until a time, or an offer."""
 
     decision: Verdict
-    reasons: list[Reason]
+    rules: tuple[Reason, ...] = ()
     offer: Offer = _NO_OFFER
     deadline: datetime | None = None
+    missed: bool = False
 
 
 def decide(
@@ -82,30 +83,40 @@ def decide(
     if bundle.valid_until is not None and now >= bundle.valid_until:
         raise NotInForce(f"bundle {bundle.bundle_id} was valid until {bundle.valid_until.isoformat()}")
     case = Case(request, policy, bundle, state)
-    decision = _decide(case)
-    return replace(decision, next_steps=next_steps(case, decision, _decide)) if explain else decision
-
-
-def _decide(case: Case) -> Decision:
     standing = standing_of(case)
-    return _written(case, standing, _answer(case, standing))
+    decision = _written(case, standing, _answer(case, standing))
+    return replace(decision, next_steps=next_steps(case, decision, _outcome)) if explain else decision
+
+
+def _outcome(case: Case) -> Outcome:
+    """What a decision on the case would be, not explained."""
+    answer = _answer(case, standing_of(case))
+    return Outcome(answer.decision, answer.offer.amount_fen)
 
 
 def _answer(case: Case, standing: Standing) -> _Answer:
     if case.request.flags.human_review_requested:
-        return _Answer("REFER", [reason("H01", "system")])
+        return _Answer("REFER", (reason("H01", "system"),))
     stopped = stopping_reasons(case)
     if stopped:
-        return _Answer("DECLINE", stopped)
+        return _Answer("DECLINE", tuple(stopped))
     if case.state.status == "referred":
-        return _Answer("REFER", [reason("H02")])
+        return _Answer("REFER", (reason("H02"),))
     missed = bool(standing.late) and late_data_matters(case, standing)
     if missed:
         deadline = _deadline(case)
         if deadline is not None:
-            return _Answer("DEFER", waiting_reasons(case, standing, deadline), deadline=deadline)
+            return _Answer("DEFER", deadline=deadline)
     offer = best_offer(case, standing.pd_upper_e8, standing.thin, points_tier(case).share_bp)
-    return _Answer(offer.decision, offer_reasons(case, standing, offer, missed), offer)
+    return _Answer(offer.decision, offer=offer, missed=missed)
+
+
+def _reasons(case: Case, standing: Standing, answer: _Answer) -> tuple[Reason, ...]:
+    if answer.rules:
+        return answer.rules
+    if answer.deadline is not None:
+        return tuple(waiting_reasons(case, standing, answer.deadline))
+    return tuple(offer_reasons(case, standing, answer.offer, answer.missed))
 
 
 def late_data_matters(case: Case, standing: Standing) -> bool:
@@ -179,10 +190,10 @@ def _written(case: Case, standing: Standing, answer: _Answer) -> Decision:
         blocks=standing.states,
         caps=offer.caps or {},
         binding_cap=offer.binding_cap,
-        reasons=tuple(answer.reasons),
+        reasons=_reasons(case, standing, answer),
         next_steps=(),
         as_of=request.as_of,
-        valid_until=wait or _valid_until(case, standing),
+        valid_until=min(wait or policy.expires_at, _valid_until(case, standing)),
         retry_after=min(retry, wait) if wait else None,
         defer_deadline=wait,
         ladder=ladder_note(case, offer) if amount else None,

@@ -76,7 +76,7 @@ class Decision:
         blocks: the state of every partner domain.
         caps: of the best offer, also where it stayed too small; empty where none was open or none was looked for.
         reasons: at most four, the most important first.
-        valid_until: how long the answer stands; for DEFER, until when it can wait.
+        valid_until: how long the answer stands; for DEFER, not longer than it can wait.
         retry_after, defer_deadline: DEFER only.
         ladder: for TRIAL and SEASONING.
     """

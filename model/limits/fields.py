@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from datetime import datetime
 from functools import cache
@@ -21,7 +21,9 @@ from model.inputs import InputError, refuse_unknown
 
 T = TypeVar("T")
 Source = str | Path
-_Reader = Callable[[object, Source, str], Any]
+_SIMPLE = frozenset({type(None), bool, int, str})
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+_Reader = Callable[[Any], Any]  # raises InputError with the path inside the value
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)")
 
 
@@ -82,7 +84,10 @@ def read(kind: type[T], data: object, source: Source, where: str = "") -> T:
     model.inputs.InputError: ask.json: fen must be a whole number, never a fraction, got 500.0.
     """
     annotation: Any = kind
-    return cast(T, _reader(annotation)(data, source, where))
+    try:
+        return cast(T, _reader(annotation)(data))
+    except InputError as error:
+        raise _inside(where, error, source) from None
 
 
 def plain(value: object) -> Any:
@@ -91,17 +96,23 @@ def plain(value: object) -> Any:
     >>> plain({"a": (1, Text("x", "y"))})
     {'a': [1, {'pattern': 'x', 'rule': 'y'}]}
     """
-    if value is None or isinstance(value, (bool, int, str)):
+    kind: Any = type(value)
+    if kind in _SIMPLE:
         return value
-    if isinstance(value, datetime):
-        return value.isoformat()
+    if kind is dict:
+        items = cast(dict[str, Any], value).items()
+        return {key: item if type(item) in _SIMPLE else plain(item) for key, item in items}
+    if kind is tuple or kind is list:
+        return [plain(item) for item in cast(Sequence[Any], value)]
+    if is_dataclass(value):
+        return {
+            name: item if type(item := getattr(value, name)) in _SIMPLE else plain(item) for name in _names_of(kind)
+        }
+    if kind is datetime:
+        return cast(datetime, value).isoformat()
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [plain(item) for item in value]
-    if is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    raise TypeError(f"{type(value).__name__} has no canonical form")
+    raise TypeError(f"{kind.__name__} has no canonical form")
 
 
 def canonical(value: object) -> bytes:
@@ -110,7 +121,7 @@ def canonical(value: object) -> bytes:
     >>> canonical({"b": 1, "a": "分"}).decode()
     '{"a":"分","b":1}'
     """
-    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return _encode(plain(value)).encode()
 
 
 def digest(value: object) -> str:
@@ -120,6 +131,11 @@ def digest(value: object) -> str:
     '44136fa3'
     """
     return sha256(canonical(value)).hexdigest()
+
+
+@cache
+def _names_of(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 @cache
@@ -150,25 +166,35 @@ def _table(kind: Any) -> _Reader:
     readers = {field.name: _reader(hints[field.name]) for field in fields(kind)}
     needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
 
-    def call(value: object, source: Source, where: str) -> Any:
+    known = readers.keys()
+
+    def call(value: Any) -> Any:
         if not isinstance(value, Mapping):
-            raise InputError(source, where, "must be a table of named fields", value)
-        if not value.keys() <= readers.keys():
-            refuse_unknown(source, where, value, readers)
+            raise InputError("", "", "must be a table of named fields", value)
+        if not value.keys() <= known:
+            refuse_unknown("", "", value, readers)
         for name in needed:
             if name not in value:
-                raise InputError(source, _path(where, name), "is missing")
-        return kind(**{name: readers[name](item, source, _path(where, name)) for name, item in value.items()})
+                raise InputError("", name, "is missing")
+        found = {}
+        for name, item in value.items():
+            try:
+                found[name] = readers[name](item)
+            except InputError as error:
+                raise _inside(name, error) from None
+        return kind(**found)
 
     return call
 
 
 def _whole(rule: Whole) -> _Reader:
-    def call(value: object, source: Source, where: str) -> int:
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise InputError(source, where, "must be a whole number, never a fraction", value)
-        if not rule.low <= value <= rule.high:
-            raise InputError(source, where, f"must be from {rule.low} to {rule.high}", value)
+    low, high = rule.low, rule.high
+
+    def call(value: Any) -> int:
+        if not isinstance(value, int) or value is True or value is False:
+            raise InputError("", "", "must be a whole number, never a fraction", value)
+        if not low <= value <= high:
+            raise InputError("", "", f"must be from {low} to {high}", value)
         return value
 
     return call
@@ -177,63 +203,75 @@ def _whole(rule: Whole) -> _Reader:
 def _text(rule: Text) -> _Reader:
     matches = re.compile(rule.pattern).fullmatch
 
-    def call(value: object, source: Source, where: str) -> str:
+    def call(value: Any) -> str:
         if not isinstance(value, str) or not matches(value):
-            raise InputError(source, where, rule.rule, value)
+            raise InputError("", "", rule.rule, value)
         return value
 
     return call
 
 
 def _choice(allowed: tuple[str, ...]) -> _Reader:
-    def call(value: object, source: Source, where: str) -> str:
+    def call(value: Any) -> str:
         if not isinstance(value, str) or value not in allowed:
-            raise InputError(source, where, "must be one of " + ", ".join(allowed), value)
+            raise InputError("", "", "must be one of " + ", ".join(allowed), value)
         return value
 
     return call
 
 
 def _optional(inner: _Reader) -> _Reader:
-    return lambda value, source, where: None if value is None else inner(value, source, where)
+    return lambda value: None if value is None else inner(value)
 
 
 def _sequence(inner: _Reader) -> _Reader:
-    def call(value: object, source: Source, where: str) -> tuple[Any, ...]:
+    def call(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, (list, tuple)):
-            raise InputError(source, where, "must be a list", value)
-        return tuple(inner(item, source, f"{where}[{at}]") for at, item in enumerate(value))
+            raise InputError("", "", "must be a list", value)
+        try:
+            return tuple(map(inner, value))
+        except InputError:
+            return tuple(_item(inner, item, f"[{at}]") for at, item in enumerate(value))
 
     return call
 
 
 def _mapping(key: _Reader, inner: _Reader) -> _Reader:
-    def call(value: object, source: Source, where: str) -> dict[str, Any]:
+    def call(value: Any) -> dict[str, Any]:
         if not isinstance(value, Mapping):
-            raise InputError(source, where, "must be a table", value)
-        return {key(k, source, _path(where, k)): inner(value[k], source, _path(where, k)) for k in value}
+            raise InputError("", "", "must be a table", value)
+        return {_item(key, k, str(k)): _item(inner, value[k], str(k)) for k in value}
 
     return call
 
 
-def _flag(value: object, source: Source, where: str) -> bool:
+def _item(inner: _Reader, value: Any, name: str) -> Any:
+    try:
+        return inner(value)
+    except InputError as error:
+        raise _inside(name, error) from None
+
+
+def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise InputError(source, where, "must be true or false", value)
+        raise InputError("", "", "must be true or false", value)
     return value
 
 
-def _instant(value: object, source: Source, where: str) -> datetime:
+def _instant(value: Any) -> datetime:
     if isinstance(value, str) and _INSTANT.fullmatch(value):
         try:
             value = datetime.fromisoformat(value)
         except ValueError:
-            raise InputError(source, where, "is no date and time of the calendar", value) from None
+            raise InputError("", "", "is no date and time of the calendar", value) from None
     if not isinstance(value, datetime) or value.tzinfo is None:
-        raise InputError(source, where, "must be an instant with its offset", value, "write 2026-11-23T09:00:00+08:00")
+        raise InputError("", "", "must be an instant with its offset", value, "write 2026-11-23T09:00:00+08:00")
     if not 2000 <= value.year <= 2200:
-        raise InputError(source, where, "must lie in the years 2000 to 2200", value.isoformat())
+        raise InputError("", "", "must lie in the years 2000 to 2200", value.isoformat())
     return value
 
 
-def _path(where: str, name: object) -> str:
-    return f"{where}.{name}" if where else str(name)
+def _inside(name: str, error: InputError, source: Source = "") -> InputError:
+    """The error of a part, told of the whole: `name` comes before its path."""
+    join = "." if name and error.field and not error.field.startswith("[") else ""
+    return InputError(source, f"{name}{join}{error.field}", error.rule, error.value, error.remedy)

@@ -1,7 +1,8 @@
 """The account's ladder: what repayment, lateness, disputes and accepted offers make of a limit.
 
-`account_of` folds *all* events of an account into its standing. The events of one billing cycle are merged as a set and
-cycles stand where they began, so the order in which events arrive never matters, and an event told twice counts once.
+`account_of` folds *all* events of an account into its standing. The events of one billing cycle are merged as a set; it
+stands where it was due, or where it became late enough to demote, freeze or close. So the order in which events arrive
+never matters, and an event told twice counts once.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from model.limits.fields import Bp, Count, Fen, Label, Name
-from model.limits.offers import Kind
+from model.limits.offers import Kind, rung_of
 from model.limits.request import Stage, StateSnapshot, Status
-from model.limits.schema import Policy
+from model.limits.schema import Days, Policy, Trial
 
 EventKind = Literal[
     "accepted", "paid", "late", "balance", "dispute_opened", "dispute_closed",
@@ -42,7 +43,7 @@ class Event:
     kind: EventKind
     at: datetime
     cycle: Count | None = None
-    dpd: Count = 0
+    dpd: Days = 0
     used_bp: Bp = 0
     outstanding_days: Count = 0
     outstanding_fen: Fen = 0
@@ -61,7 +62,7 @@ class Account:
         clean_cycles, clean_total: since the last step of the ladder, and ever.
         hold_cycles: paid cycles still to wait before the limit may rise.
         frozen_cycles: None unless frozen by lateness; then how many were paid in time since.
-        lates: when each late cycle began.
+        lates: when each late cycle was due or, demoting or worse, became so.
         increases: when the limit was raised.
     """
 
@@ -83,14 +84,14 @@ class Account:
 
     @property
     def status(self) -> Status:
-        """The strictest side state that holds."""
+        """The strictest side state that holds; who owes what is overdue is on hold."""
         if self.closed:
             return "closed"
         if self.fraud_suspected:
             return "referred"
         if self.frozen_cycles is not None:
             return "frozen"
-        return "hold" if self.hold_cycles else "open"
+        return "hold" if self.hold_cycles or self.dpd_now else "open"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def account_of(events: Iterable[Event], policy: Policy) -> Account:
     items: list[tuple[datetime, str, Event | _Cycle]] = [
         (event.at, event.event_id, event) for event in once if event.kind not in OF_CYCLE
     ]
-    cycles = _cycles(event for event in once if event.kind in OF_CYCLE)
+    cycles = _cycles([event for event in once if event.kind in OF_CYCLE], policy.trial)
     items += [(cycle.at, f"~{number:06}", cycle) for number, cycle in cycles.items()]
     account = Account(dpd_now=max([cycle.dpd for cycle in cycles.values() if not cycle.paid], default=0))
     for _, _, item in sorted(items, key=lambda item: item[:2]):
@@ -144,13 +145,14 @@ def account_of(events: Iterable[Event], policy: Policy) -> Account:
 
 def snapshot(account: Account, policy: Policy, now: datetime, book: Book = Book()) -> StateSnapshot:
     """What a decision at `now` is to know of the account: a step that is due by then is already in it."""
-    stage, rung = account.stage, account.rung
+    stage, rung, clean = account.stage, account.rung, account.clean_cycles
     rule, since = policy.trial, _days(account.last_step_at, now)
     if account.status == "open" and since is not None and since >= rule.min_days_between_steps:
-        if stage == "seasoned" and account.clean_cycles >= rule.clean_cycles_seasoned:
-            stage = "standard"
-        elif stage == "trial" and account.clean_cycles >= rule.clean_cycles_to_promote:
+        if stage == "seasoned" and clean >= rule.clean_cycles_seasoned:
+            stage, clean = "standard", 0
+        elif stage == "trial" and clean >= rule.clean_cycles_to_promote:
             stage, rung = (stage, rung + 1) if rung + 1 < len(rule.rungs_fen) else ("standard", rung)
+            clean = 0
     return StateSnapshot(
         current_limit_fen=account.limit_fen,
         outstanding_fen=account.outstanding_fen,
@@ -165,7 +167,7 @@ def snapshot(account: Account, policy: Policy, now: datetime, book: Book = Book(
         increases_365d=sum(at > now - YEAR for at in account.increases),
         risk_hold=account.status != "open" or account.dpd_now > 0,
         status=account.status,
-        clean_cycles=account.clean_cycles,
+        clean_cycles=clean,
         clean_total=account.clean_total,
         lates_12m=sum(at > now - YEAR for at in account.lates),
         trials_stopped=book.trials_stopped,
@@ -176,8 +178,12 @@ def _days(since: datetime | None, now: datetime) -> int | None:
     return None if since is None else max((now - since).days, 0)
 
 
-def _cycles(events: Iterable[Event]) -> dict[int, _Cycle]:
-    """Each cycle from the set of its events; lateness under an open or upheld dispute does not count."""
+def _cycles(events: Iterable[Event], rule: Trial) -> dict[int, _Cycle]:
+    """Each cycle from the set of its events; lateness under an open or upheld dispute does not count.
+
+    An offer taken between the due date and the day of a demotion is demoted too.
+    """
+    marks = (0, rule.demote_dpd_days, rule.freeze_dpd_days, rule.close_dpd_days)
     found: dict[int, list[Event]] = {}
     for event in events:
         found.setdefault(event.cycle or 0, []).append(event)
@@ -187,9 +193,11 @@ def _cycles(events: Iterable[Event]) -> dict[int, _Cycle]:
         kinds = [event.kind for event in some]
         disputed = kinds.count("dispute_opened") > kinds.count("dispute_closed")
         void = disputed or any(event.upheld for event in some)
+        dpd = 0 if void else max(event.dpd for event in some)
+        due = min(event.at - timedelta(days=event.dpd) for event in some)
         merged[number] = _Cycle(
-            at=min(event.at for event in some),
-            dpd=0 if void else max(event.dpd for event in some),
+            at=due + timedelta(days=max(days for days in marks if days <= dpd)),
+            dpd=dpd,
             paid=bool(paid),
             used_bp=max([event.used_bp for event in paid], default=0),
             outstanding_days=max([event.outstanding_days for event in paid], default=0),
@@ -198,21 +206,24 @@ def _cycles(events: Iterable[Event]) -> dict[int, _Cycle]:
 
 
 def _billed(account: Account, cycle: _Cycle, policy: Policy) -> Account:
-    """What one cycle does; the longer late, the more."""
-    rule = policy.trial
+    """What one cycle does; the longer late, the more. A late one shortens no hold, and begins a freeze's count anew."""
+    rule, rungs = policy.trial, policy.trial.rungs_fen
     if cycle.dpd == 0:
         return _in_time(account, cycle, policy) if cycle.paid else account
-    late = replace(account, clean_cycles=0, lates=(*account.lates, cycle.at), hold_cycles=1)
+    late = replace(
+        account,
+        clean_cycles=0,
+        lates=(*account.lates, cycle.at),
+        hold_cycles=max(account.hold_cycles, 1),
+        frozen_cycles=None if account.frozen_cycles is None else 0,
+    )
     if cycle.dpd >= rule.close_dpd_days:
-        return replace(late, closed=True)
+        return replace(late, closed=True, limit_fen=0)
     if cycle.dpd >= rule.freeze_dpd_days:
-        return replace(late, frozen_cycles=0, stage="trial", rung=0, limit_fen=min(late.limit_fen, rule.rungs_fen[0]))
-    if cycle.dpd >= rule.demote_dpd_days:
-        rung = late.rung - 1 if late.stage == "trial" else len(rule.rungs_fen) - 1
-        rung = max(rung, 0)
-        return replace(
-            late, hold_cycles=2, stage="trial", rung=rung, limit_fen=min(late.limit_fen, rule.rungs_fen[rung])
-        )
+        return replace(late, frozen_cycles=0, stage="trial", rung=0, limit_fen=min(late.limit_fen, rungs[0]))
+    if cycle.dpd >= rule.demote_dpd_days and late.stage != "none":
+        rung = max(late.rung - 1, 0) if late.stage == "trial" else rung_of(policy, late.limit_fen - 1)
+        return replace(late, hold_cycles=2, stage="trial", rung=rung, limit_fen=min(late.limit_fen, rungs[rung]))
     return late
 
 
@@ -238,28 +249,33 @@ def _in_time(account: Account, cycle: _Cycle, policy: Policy) -> Account:
 def _happened(account: Account, event: Event, policy: Policy) -> Account:
     """What an event outside the cycles does."""
     if event.kind == "accepted":
-        return _accepted(account, event)
+        return _accepted(account, event, policy)
     if event.kind == "balance":
         return replace(account, outstanding_fen=event.outstanding_fen)
     if event.kind == "points":
         return replace(account, points=account.points + policy.programme.earn.get(event.source or "", 0))
     if event.kind == "closed":
-        return replace(account, closed=True)
+        return replace(account, closed=True, limit_fen=0)
     return replace(account, fraud_suspected=event.kind == "fraud_suspected")
 
 
-def _accepted(account: Account, event: Event) -> Account:
-    """An offer taken: the new limit; a step of the ladder begins where the offer is another one than before."""
+def _accepted(account: Account, event: Event, policy: Policy) -> Account:
+    """An offer taken: the new limit; a step of the ladder begins where the offer is another one than before.
+
+    A limit is worth the rung below it at least, and one that is not lowered loses no rung.
+    """
     stages: dict[Kind | None, Stage] = {"TRIAL": "trial", "SEASONING": "seasoned", "STANDARD": "standard"}
     stage: Stage = "standard" if account.stage == "standard" else stages.get(event.offer, account.stage)
-    same = (stage, event.rung, event.amount_fen) == (account.stage, account.rung, account.limit_fen)
+    kept = account.rung if event.amount_fen >= account.limit_fen else 0
+    rung = max(event.rung, kept, rung_of(policy, event.amount_fen))
+    same = (stage, rung, event.amount_fen) == (account.stage, account.rung, account.limit_fen)
     if same:
         return account
     raised = 0 < account.limit_fen < event.amount_fen
     return replace(
         account,
         stage=stage,
-        rung=event.rung,
+        rung=rung,
         limit_fen=event.amount_fen,
         clean_cycles=0,
         last_step_at=event.at,

@@ -15,7 +15,7 @@ from typing import get_args
 from model.inputs import InputError
 from model.limits.schema import IncomeSource, Policy, Segment
 
-_Refuse = Callable[[bool, str, str, object], None]
+_Refuse = Callable[[bool, str, str, object], bool]
 
 
 def lint(policy: Policy, source: str | Path) -> None:
@@ -28,17 +28,27 @@ def lint(policy: Policy, source: str | Path) -> None:
     >>> from model.limits.policy import load_policy
     >>> lint(load_policy(), "policy.toml")
     """
+    for finding in findings(policy, source):
+        raise finding
 
-    def refuse(broken: bool, field: str, rule: str, value: object) -> None:
+
+def findings(policy: Policy, source: str | Path) -> list[InputError]:
+    """Every rule that a well-formed policy breaks, in the order of its sections; arguments as of `lint`.
+
+    >>> from model.limits.policy import load_policy
+    >>> findings(load_policy(), "policy.toml")
+    []
+    """
+    found: list[InputError] = []
+
+    def refuse(broken: bool, field: str, rule: str, value: object) -> bool:
         if broken:
-            raise InputError(source, field, rule, value)
+            found.append(InputError(source, field, rule, value))
+        return broken
 
-    _dates_and_law(policy, refuse)
-    _evidence(policy, refuse)
-    _amounts(policy, refuse)
-    _prices(policy, refuse)
-    _points(policy, refuse)
-    _ladder(policy, refuse)
+    for section in (_dates_and_law, _evidence, _amounts, _prices, _points, _programme, _ladder):
+        section(policy, refuse)
+    return found
 
 
 def _ordered(values: Sequence[int], holds: Callable[[int, int], bool]) -> bool:
@@ -52,8 +62,8 @@ def _dates_and_law(policy: Policy, refuse: _Refuse) -> None:
     field = f"legal.apr_cap.{legal.lender_type}"
     since = [cap.since for cap in legal.apr_caps]
     rising = all(a < b for a, b in pairwise(since))
-    refuse(not since or not rising, field, "must be a list with rising since", [str(day) for day in since])
-    refuse(since[0] > policy.effective_from, f"{field}[0].since", "must not be after effective_from", since[0])
+    if not refuse(not since or not rising, field, "must be a list with rising since", [str(day) for day in since]):
+        refuse(since[0] > policy.effective_from, f"{field}[0].since", "must not be after effective_from", since[0])
     codes = [fee.code for fee in policy.fee]
     refuse(len(set(codes)) < len(codes), "fee", "must have each code once", codes)
 
@@ -74,36 +84,41 @@ def _evidence(policy: Policy, refuse: _Refuse) -> None:
 def _amounts(policy: Policy, refuse: _Refuse) -> None:
     limit, classes, rungs = policy.limit, policy.classes, policy.trial.rungs_fen
     refuse(limit.min_fen % limit.increment_fen > 0, "limit.min_fen", "must be whole increments", limit.min_fen)
-    refuse(not rungs or not _ordered(rungs, gt), "trial.rungs_fen", "must rise strictly", rungs)
-    uneven = any(rung % limit.increment_fen for rung in rungs)
-    refuse(uneven, "trial.rungs_fen", f"must be whole increments of {limit.increment_fen}", rungs)
-    refuse(rungs[0] < limit.min_fen, "trial.rungs_fen[0]", f"must be >= limit.min_fen = {limit.min_fen}", rungs[0])
+    if not refuse(not rungs or not _ordered(rungs, gt), "trial.rungs_fen", "must rise strictly", rungs):
+        uneven = any(rung % limit.increment_fen for rung in rungs)
+        refuse(uneven, "trial.rungs_fen", f"must be whole increments of {limit.increment_fen}", rungs)
+        least = limit.min_fen
+        refuse(rungs[0] < least, "trial.rungs_fen[0]", f"must be >= limit.min_fen = {least}", rungs[0])
     for source in get_args(IncomeSource):
         refuse(source not in limit.income_haircut_bp, f"limit.income_haircut_bp.{source}", "must be given", None)
     for segment in get_args(Segment):
         field = f"limit.segment_cap_fen.{segment}"
-        refuse(segment not in limit.segment_cap_fen, field, "must be given", None)
-        cap, legal = limit.segment_cap_fen[segment], policy.legal.consumer_cap_fen
-        refuse(cap > legal, field, f"must be <= legal.consumer_cap_fen = {legal}", cap)
+        if not refuse(segment not in limit.segment_cap_fen, field, "must be given", None):
+            cap, legal = limit.segment_cap_fen[segment], policy.legal.consumer_cap_fen
+            refuse(cap > legal, field, f"must be <= legal.consumer_cap_fen = {legal}", cap)
     top = classes.trial_pd_max_bp
     over = classes.standard_pd_max_bp > top
     refuse(over, "classes.standard_pd_max_bp", f"must be <= trial_pd_max_bp = {top}", classes.standard_pd_max_bp)
     # a thin file that may get a seasoned limit may also get its rung: the larger one counts, so safer never gets less
     over = classes.strong_thin_pd_max_bp > classes.standard_pd_max_bp
     refuse(over, "classes.strong_thin_pd_max_bp", "must be <= standard_pd_max_bp", classes.strong_thin_pd_max_bp)
+    start, share = classes.thin_seasoning_bp, limit.base_share_bp  # or a clean cycle could lower a limit
+    refuse(start > share, "classes.thin_seasoning_bp", f"must be <= limit.base_share_bp = {share}", start)
 
 
 def _prices(policy: Policy, refuse: _Refuse) -> None:
     prices, classes, legal = policy.pricing, policy.classes, policy.legal.apr_caps
     rising = bool(prices) and _ordered([tier.pd_max_bp for tier in prices], gt)
-    refuse(not rising, "pricing", "must have rising pd_max_bp", [tier.pd_max_bp for tier in prices])
+    if refuse(not rising, "pricing", "must have rising pd_max_bp", [tier.pd_max_bp for tier in prices]):
+        return
     fair = _ordered([tier.apr_bp for tier in prices], ge)
     refuse(not fair, "pricing", "must never charge less for more risk (apr_bp)", [tier.apr_bp for tier in prices])
     last, top = prices[-1].pd_max_bp, classes.trial_pd_max_bp
     refuse(last != top, f"pricing[{len(prices) - 1}].pd_max_bp", f"must be classes.trial_pd_max_bp = {top}", last)
-    begun = max(cap.since for cap in legal if cap.since <= policy.effective_from)
+    begun = max((cap.since for cap in legal if cap.since <= policy.effective_from), default=policy.effective_from)
     fees = sum(fee.annual_bp for fee in policy.fee if not fee.contingent)
-    lowest = min(cap.bp for cap in legal if begun <= cap.since < policy.expires_at) - fees
+    in_force = [cap.bp for cap in legal if begun <= cap.since < policy.expires_at]
+    lowest = min(in_force, default=10_000) - fees
     subsidised = policy.trial.subsidy_budget_fen > 0
     safest = 0
     for at, tier in enumerate(prices):
@@ -130,15 +145,19 @@ def _carries(policy: Policy, apr_bp: int, pd_bp: int) -> bool:
 
 def _points(policy: Policy, refuse: _Refuse) -> None:
     tiers, base = policy.points, policy.limit.base_share_bp
-    refuse(not tiers or tiers[0].points > 0, "points[0].points", "must be 0", [tier.points for tier in tiers])
+    if refuse(not tiers or tiers[0].points > 0, "points[0].points", "must be 0", [tier.points for tier in tiers]):
+        return
     refuse(not _ordered([tier.points for tier in tiers], gt), "points", "must rise in points", len(tiers))
     shares = [tier.share_bp for tier in tiers]
     refuse(shares[0] != base, "points[0].share_bp", f"must be limit.base_share_bp = {base}", shares[0])
     refuse(not _ordered(shares, ge), "points", "must never lower share_bp for more points", shares)
     offs = [tier.apr_off_bp for tier in tiers]
     refuse(not _ordered(offs, ge), "points", "must never lower apr_off_bp for more points", offs)
-    field, lowest = f"points[{len(tiers) - 1}].apr_off_bp", policy.pricing[0].apr_bp
+    field, lowest = f"points[{len(tiers) - 1}].apr_off_bp", min((tier.apr_bp for tier in policy.pricing), default=0)
     refuse(offs[-1] > lowest, field, f"must be <= {lowest}, the lowest price", offs[-1])
+
+
+def _programme(policy: Policy, refuse: _Refuse) -> None:
     programme = policy.programme
     both = sorted(programme.earn.keys() & set(programme.excluded_sources))
     refuse(bool(both), f"programme.earn.{both[0] if both else ''}", "must not be one of excluded_sources", both)

@@ -70,23 +70,36 @@ def best_offer(case: Case, pd_upper_e8: int, thin: bool, share_bp: int) -> Offer
     tightest = min(caps, key=caps.__getitem__)
     risk = caps[tightest]
     caps |= _account_caps(case)
-    rungs = policy.trial.rungs_fen
-    own: dict[Kind, tuple[str, int]] = {
-        "STANDARD": ("SHARE", risk * share_bp // _BP),
-        "SEASONING": ("SEASONING", risk * policy.classes.thin_seasoning_bp // _BP),
-        "TRIAL": ("LADDER", rungs[min(case.state.rung, len(rungs) - 1)]),
-    }
-    if case.state.trials_stopped and case.state.stage == "none":
-        own["SEASONING"] = own["TRIAL"] = ("PORTFOLIO", 0)
+    own = _own_caps(case, risk, share_bp)
     step, least = policy.limit.increment_fen, policy.limit.min_fen
-    common = min(caps.values())
-    raw = {kind: min(common, own[kind][1]) for kind in kinds}
-    amounts = {kind: fen // step * step if fen >= least else 0 for kind, fen in raw.items()}
-    kind = max(kinds, key=lambda kind: (amounts[kind], 0 if amounts[kind] else raw[kind]))
+    common, usual = min(caps.values()), risk * policy.points[0].share_bp // _BP
+
+    def granted(fen: int) -> int:
+        return fen // step * step if fen >= least else 0
+
+    # points neither choose the kind nor make an offer where there is none without them
+    plain = {kind: min(common, usual if kind == "STANDARD" else own[kind][1]) for kind in kinds}
+
+    def rank(kind: Kind) -> tuple[int, bool, int]:
+        fen, stopped = granted(plain[kind]), own[kind][0] == "PORTFOLIO"
+        return (fen, False, 0) if fen else (0, stopped and common >= least, plain[kind])
+
+    kind = max(kinds, key=rank)
     name, value = own[kind]
+    amount = granted(min(common, value)) if granted(plain[kind]) else 0
     caps[name] = value
     binding = min(caps, key=caps.__getitem__)
-    return Offer(kind, amounts[kind], tier, apr_bp, caps, tightest if binding == "SHARE" else binding)
+    return Offer(kind, amount, tier, apr_bp, caps, tightest if binding == "SHARE" else binding)
+
+
+def rung_of(policy: Policy, limit_fen: int) -> int:
+    """The highest rung of the ladder that is no larger than a limit; the first one at least.
+
+    >>> from model.limits.policy import load_policy
+    >>> [rung_of(load_policy(), fen) for fen in (0, 99_999, 100_000, 2_000_000)]
+    [0, 0, 1, 3]
+    """
+    return max(sum(fen <= limit_fen for fen in policy.trial.rungs_fen) - 1, 0)
 
 
 def points_tier(case: Case) -> PointsTier:
@@ -158,6 +171,25 @@ def _risk_caps(case: Case, pd_upper_e8: int, apr_bp: int) -> dict[str, int]:
         "INCOME_MULTIPLE": income * rule.income_multiple_bp // _BP,
         "SEGMENT": rule.segment_cap_fen[kyc.segment],
         "LEGAL_CONSUMER": max(0, policy.legal.consumer_cap_fen - kyc.other_consumer_credit_fen),
+    }
+
+
+def _own_caps(case: Case, risk_fen: int, share_bp: int) -> dict[Kind, tuple[str, int]]:
+    """What each kind of offer is held to, by name: a share of the risk cap, or a rung that passes no such share.
+
+    Only the first rung may: it is open to whoever risk and means allow the smallest limit.
+    """
+    policy, state = case.policy, case.state
+    rungs, usual = policy.trial.rungs_fen, risk_fen * policy.points[0].share_bp // _BP
+    rung, most = rungs[min(state.rung, len(rungs) - 1)], max(usual, rungs[0])
+    standard = ("SHARE", risk_fen * share_bp // _BP)
+    if state.trials_stopped and state.stage == "none":
+        return {"STANDARD": standard, "SEASONING": ("PORTFOLIO", 0), "TRIAL": ("PORTFOLIO", 0)}
+    seasoning = ("SEASONING", risk_fen * policy.classes.thin_seasoning_bp // _BP)
+    return {
+        "STANDARD": standard,
+        "SEASONING": seasoning,
+        "TRIAL": ("LADDER", rung) if rung <= most else ("SHARE", most),
     }
 
 

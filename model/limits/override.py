@@ -7,22 +7,24 @@ Where the policy has no price, since the score is below every line, a person can
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 from model.inputs import InputError
-from model.limits.causes import stopping_reasons
+from model.limits.causes import offer_reasons, stopping_reasons
 from model.limits.costs import cost_table
 from model.limits.decision import Decision
 from model.limits.fields import Fen, Sha256, Text
 from model.limits.offers import Offer, best_offer, points_tier
-from model.limits.reasons import MAX_REASONS, reason
+from model.limits.reasons import MAX_REASONS, Reason, reason
+from model.limits.schema import Policy
 from model.limits.states import Case, standing_of
 
 OverrideReason = Literal["income_evidence", "data_error", "hardship", "fraud_concern", "relationship", "other"]
 Note = Annotated[str, Text(".{1,500}", "must be 1 to 500 characters on one line")]
-_SOFT = ("SEGMENT", "SHARE", "SEASONING")
+_ALL = 10_000  # all of it, in basis points
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +46,24 @@ def ceiling(case: Case) -> tuple[int, Offer]:
     if stopping_reasons(case) or case.state.status == "referred":
         return 0, Offer(None)
     policy, standing = case.policy, standing_of(case)
-    raised = replace(case, state=replace(case.state, rung=case.state.rung + policy.override.rungs))
-    offer = best_offer(raised, standing.pd_upper_e8, standing.thin, 10_000)
-    if offer.kind is None or offer.caps is None:
-        return 0, Offer(None)
-    caps = dict(offer.caps)
-    caps["EL_BUDGET"] = caps["EL_BUDGET"] * policy.override.el_budget_bp // 10_000
-    most = min(fen for name, fen in caps.items() if name not in _SOFT)
-    step = policy.limit.increment_fen
-    return (most // step * step if most >= policy.limit.min_fen else 0), offer
+    raised = replace(case.state, rung=case.state.rung + policy.override.rungs)
+    offer = best_offer(
+        Case(case.request, _softened(policy), case.bundle, raised), standing.pd_upper_e8, standing.thin, _ALL
+    )
+    return offer.amount_fen, offer
+
+
+def _softened(policy: Policy) -> Policy:
+    """The policy without the caps that a person may lift, and with the stretched expected-loss budget."""
+    limit = policy.limit
+    budget = limit.el_budget_fen * policy.override.el_budget_bp // _ALL
+    segments = dict.fromkeys(limit.segment_cap_fen, policy.legal.consumer_cap_fen)
+    return replace(
+        policy,
+        classes=replace(policy.classes, thin_seasoning_bp=_ALL),
+        limit=replace(limit, el_budget_fen=budget, segment_cap_fen=segments),
+        points=(replace(policy.points[0], share_bp=_ALL),),
+    )
 
 
 def overridden(case: Case, decision: Decision, order: OverrideOrder, now: datetime) -> Decision:
@@ -80,7 +91,6 @@ def overridden(case: Case, decision: Decision, order: OverrideOrder, now: dateti
     ends = [now + timedelta(days=policy.override.valid_days), policy.expires_at, order.expires_at]
     apr_bp = offer.apr_bp - points_tier(case).apr_off_bp if amount else None
     verdict = Offer(offer.kind, amount).decision
-    before = decision.reasons if amount < decision.amount_fen or not amount else ()
     return replace(
         decision,
         decision=verdict,
@@ -91,10 +101,20 @@ def overridden(case: Case, decision: Decision, order: OverrideOrder, now: dateti
         price_tier=offer.tier if amount else None,
         costs=cost_table(policy, amount, apr_bp, decision.term_months) if apr_bp is not None else (),
         binding_cap="OVERRIDE",
-        reasons=(reason("H03"), *before)[:MAX_REASONS],
+        reasons=(reason("H03"), *_rules_against(case, decision, amount))[:MAX_REASONS],
         next_steps=(),
         valid_until=min(end for end in ends if end is not None).astimezone(now.tzinfo),
         retry_after=None,
         defer_deadline=None,
         ladder=decision.ladder if amount else None,
     )
+
+
+def _rules_against(case: Case, decision: Decision, amount_fen: int) -> Sequence[Reason]:
+    """The rules' own reasons, where the person grants no more than they do; waiting and review are none against it."""
+    usual, told = decision.amount_fen, decision.reasons
+    if decision.decision in ("DEFER", "REFER"):
+        standing = standing_of(case)
+        offer = best_offer(case, standing.pd_upper_e8, standing.thin, points_tier(case).share_bp)
+        usual, told = offer.amount_fen, tuple(stopping_reasons(case) or offer_reasons(case, standing, offer, False))
+    return told if amount_fen <= usual else ()

@@ -57,7 +57,6 @@ class Reason:
     source: str
 
 
-@lru_cache(maxsize=4096)
 def reason(code: str, source: str = "rule", *, group: str = "", deadline: datetime | None = None) -> Reason:
     """The reason of a code, its sentence filled in.
 
@@ -72,8 +71,13 @@ def reason(code: str, source: str = "rule", *, group: str = "", deadline: dateti
     >>> reason("S02", "mobile_phone").zh
     'mobile phone记录整体拉低了评分'
     """
-    by = {"deadline": minute(deadline)} if deadline else {}
-    zh, en = wording(CATALOGUE.reason[code], domain=source, group=group, values=by)
+    return _reason(code, source, group, minute(deadline) if deadline else "")
+
+
+@lru_cache(maxsize=4096)
+def _reason(code: str, source: str, group: str, deadline: str) -> Reason:
+    """Kept by the deadline's text: instants of two zones are equal, and their sentences are not."""
+    zh, en = wording(CATALOGUE.reason[code], domain=source, group=group, values={"deadline": deadline})
     return Reason(code, zh, en, source)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 from model.inputs import InputError
 from model.limits.fields import Count, Fen, Label, Logit, Name, Spread, Text, Whole, read
@@ -84,6 +84,15 @@ class BlockEvidence:
     reasons: tuple[Contribution, ...] = ()
     consent_until: datetime | None = None
     next_steps: tuple[Improvement, ...] = ()
+
+
+class Block(Protocol):
+    """Whatever a data holder gives reasons for."""
+
+    @property
+    def reasons(self) -> tuple[Contribution, ...]:
+        """What moved its log-odds."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,27 +173,32 @@ def parse_request(data: object, source: str | Path = "request") -> DecisionReque
     model.inputs.InputError: request: subject_ref is missing.
     """
     request = read(DecisionRequest, data, source)
-    for name, block in [("kyc", request.kyc), *((f"blocks.{name}", block) for name, block in request.blocks.items())]:
-        for at, part in enumerate(block.reasons if block else ()):
-            if part.code[0].isupper() and part.code not in PARTNER_CODES:
-                raise InputError(source, f"{name}.reasons[{at}].code", "is no reason a data holder may give", part.code)
-    check_improvements(request.blocks, source)
+    check_block(request.kyc, "kyc.", source)
+    for name, block in request.blocks.items():
+        check_block(block, f"blocks.{name}.", source)
     return request
 
 
-def check_improvements(blocks: Mapping[str, BlockEvidence | None], source: str | Path) -> None:
-    """Refuses improvements that the catalogue does not list, or more than a domain may name.
+def check_block(block: Block | None, where: str, source: str | Path) -> None:
+    """Refuses reasons and improvements that the catalogue does not give a data holder, or too many of them.
 
-    >>> check_improvements({"payments": BlockEvidence(True, True)}, "request")
+    Args:
+        block: whose; None says nothing.
+        where: the path of its fields, with its dot.
+        source: the sender or the file, for the message.
+
+    >>> check_block(BlockEvidence(True, True), "blocks.payments.", "request")
     """
-    for name, block in blocks.items():
-        steps, where = block.next_steps if block else (), f"blocks.{name}.next_steps"
-        if len(steps) > MAX_IMPROVEMENTS:
-            raise InputError(source, where, f"must be at most {MAX_IMPROVEMENTS}", len(steps))
-        for at, step in enumerate(steps):
-            if step.code not in IMPROVEMENT_CODES:
-                remedy = "allowed: " + ", ".join(sorted(IMPROVEMENT_CODES))
-                raise InputError(source, f"{where}[{at}].code", "is no known improvement", step.code, remedy)
+    for at, part in enumerate(block.reasons if block else ()):
+        if part.code[0].isupper() and part.code not in PARTNER_CODES:
+            raise InputError(source, f"{where}reasons[{at}].code", "is no reason a data holder may give", part.code)
+    steps = getattr(block, "next_steps", ())
+    if len(steps) > MAX_IMPROVEMENTS:
+        raise InputError(source, f"{where}next_steps", f"must be at most {MAX_IMPROVEMENTS}", len(steps))
+    for at, step in enumerate(steps):
+        if step.code not in IMPROVEMENT_CODES:
+            remedy = "allowed: " + ", ".join(sorted(IMPROVEMENT_CODES))
+            raise InputError(source, f"{where}next_steps[{at}].code", "is no known improvement", step.code, remedy)
 
 
 def parse_state(data: object, source: str | Path = "state") -> StateSnapshot:

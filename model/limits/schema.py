@@ -138,7 +138,7 @@ class Tier:
 
 @dataclass(frozen=True)
 class Fee:
-    """What a loan costs beside interest; one that is not contingent counts against the legal cap."""
+    """What a loan costs a year on what is owed, beside interest; if not contingent, it counts against the legal cap."""
 
     code: Label
     zh: Annotated[str, Text(".{1,40}", "must be one line of at most 40 characters")]

@@ -13,15 +13,26 @@ from datetime import datetime, timedelta
 from itertools import combinations
 
 from model.limits.decision import Decision, LadderNote, NextStep
-from model.limits.offers import Offer
+from model.limits.offers import Offer, Verdict, rung_of
 from model.limits.reasons import CATALOGUE, Wording, minute, wording, yuan
 from model.limits.request import Improvement
 from model.limits.states import USABLE, Case, evidence_of
 
 MAX_STEPS = 3
-Again = Callable[[Case], Decision]
+_Set = tuple[tuple[str, Improvement], ...]
 _INCOME_CAPS = ("AFFORDABILITY", "INCOME_MULTIPLE")
 _INCOME_STEP_FEN = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a decision is, without why and what it costs."""
+
+    decision: Verdict
+    amount_fen: int
+
+
+Again = Callable[[Case], Outcome]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +53,7 @@ def next_steps(case: Case, decision: Decision, again: Again) -> tuple[NextStep, 
     Args:
         case: the inputs of the decision.
         decision: the answer to them.
-        again: decides on changed inputs, without next steps.
+        again: decides on changed inputs.
     """
     if decision.decision == "REFER" or not decision.reasons:
         return ()
@@ -58,7 +69,7 @@ def next_steps(case: Case, decision: Decision, again: Again) -> tuple[NextStep, 
     return tuple(steps)
 
 
-def _told(change: _Change, answer: Decision) -> NextStep:
+def _told(change: _Change, answer: Outcome) -> NextStep:
     values = {"amount": yuan(answer.amount_fen), **change.values}
     zh, en = wording(CATALOGUE.step[change.code], domain=change.source, what=change.what, values=values)
     return NextStep(change.code, zh, en, change.source, answer.decision, answer.amount_fen, change.by)
@@ -141,26 +152,31 @@ def ladder_note(case: Case, offer: Offer) -> LadderNote | None:
         return None
     seasoned = offer.kind == "SEASONING"
     wait = max(rule.min_days_between_steps, case.policy.velocity.min_days_between_increases)
-    waited = min(state.days_since_increase or 0, wait) if state.stage != "none" else 0
+    here = state.stage == ("seasoned" if seasoned else "trial")
+    begun = here and offer.amount_fen == state.current_limit_fen  # if not, a step begins when the offer is accepted
+    waited = min(state.days_since_increase or 0, wait) if begun else 0
     earliest = case.request.as_of + timedelta(days=wait - waited)
     needed = rule.clean_cycles_seasoned if seasoned else rule.clean_cycles_to_promote
-    return LadderNote(None if seasoned else min(state.rung, last), state.clean_cycles, needed, earliest)
+    return LadderNote(None if seasoned else min(state.rung, last), state.clean_cycles if begun else 0, needed, earliest)
 
 
 def _ladder(case: Case, decision: Decision, note: LadderNote) -> _Change:
     """The next rung, or the standard limit after the last one or after a strong thin file's start, once earned."""
     rule, last = case.policy.trial, len(case.policy.trial.rungs_fen) - 1
+    state, cycles = case.state, max(note.needed - note.clean_cycles, 1)
     done = note.rung is None or note.rung >= last
     earned = replace(
-        case.state,
+        state,
         stage="standard" if done else "trial",
-        rung=min((note.rung or 0) + 1, last),
+        rung=rung_of(case.policy, decision.amount_fen) if note.rung is None else min(note.rung + 1, last),
         current_limit_fen=decision.amount_fen,
+        clean_total=state.clean_total + cycles,
+        increases_365d=state.increases_365d + (0 < state.current_limit_fen < decision.amount_fen),
         days_since_increase=case.policy.velocity.min_days_between_increases,
         applications_30d=0,
     )
     values = {
-        "cycles": str(max(note.needed - note.clean_cycles, 1)),
+        "cycles": str(cycles),
         "use": str(rule.min_use_bp // 100),
         "deadline": note.earliest.date().isoformat(),
     }
@@ -181,11 +197,15 @@ def _improvements(case: Case, decision: Decision, again: Again) -> Iterator[_Cha
         if state in USABLE
         for step in evidence_of(case, domain).next_steps
     ]
+
+    def helps(some: _Set) -> bool:
+        return again(_improved(case, some)).amount_fen > decision.amount_fen
+
     for size in (1, 2):
         sets = sorted(combinations(known, size), key=lambda some: -sum(weights[d] * s.delta_e6 for d, s in some))
-        helps = bisect_left(sets, True, key=lambda some: again(_improved(case, some)).amount_fen > decision.amount_fen)
-        if helps < len(sets):
-            yield _improvement(case, min(sets[helps:], key=lambda some: max(step.days for _, step in some)))
+        if sets and helps(sets[-1]):
+            first = bisect_left(sets, True, key=helps)
+            yield _improvement(case, min(sets[first:], key=lambda some: max(step.days for _, step in some)))
             return
 
 
@@ -194,7 +214,7 @@ def _patterns(decision: Decision) -> tuple[list[str], list[str]]:
     return related, [domain for domain in related if decision.blocks[domain] in USABLE]
 
 
-def _improved(case: Case, some: Iterable[tuple[str, Improvement]]) -> Case:
+def _improved(case: Case, some: _Set) -> Case:
     blocks = dict(case.request.blocks)
     for domain, step in some:
         block = blocks[domain]
@@ -203,7 +223,7 @@ def _improved(case: Case, some: Iterable[tuple[str, Improvement]]) -> Case:
     return replace(case, request=replace(case.request, blocks=blocks))
 
 
-def _improvement(case: Case, some: tuple[tuple[str, Improvement], ...]) -> _Change:
+def _improvement(case: Case, some: _Set) -> _Change:
     words = [CATALOGUE.improve[step.code] for _, step in some]
     values = {"days": str(max(step.days for _, step in some))}
     source = "+".join(dict.fromkeys(domain for domain, _ in some))

@@ -29,7 +29,7 @@ from server.decisions.links import issue
 from server.decisions.problems import Refused
 from server.decisions.records import Record
 from server.decisions.replay import replayed
-from server.decisions.subjects import successor
+from server.decisions.subjects import changes, successor
 from server.decisions.views import decision_view, envelope, inputs_of, inputs_view, record_of
 from server.decisions.what_if import Pace, tried
 
@@ -73,6 +73,15 @@ def _headers(record: Record, again: bool) -> dict[str, str]:
     if body["retry_after"] is not None:
         headers["Retry-After"] = str(6 * 3600)
     return headers
+
+
+@router.get("/changes")
+def since(request: Request, after: int = 0, limit: int = 100) -> Response:
+    """Decisions after a record's number, oldest first: how a lender learns of those that it did not ask for."""
+    visitor(request, "service", "auditor")
+    with service_of(request).read() as unit:
+        found = changes(unit, min(max(after, 0), 2**53), min(max(limit, 1), 1000))
+    return answer({"decisions": found, "next": found[-1]["seq"] if found else after})
 
 
 @router.get("/decisions/{decision_id}")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from model.inputs import InputError
 from model.limits.policy import NotInForce, check_in_force
@@ -18,7 +19,7 @@ from model.limits.schema import Policy
 from model.limits.table import DecisionBundle
 from server.decisions import registry
 from server.decisions.api_keys import ApiKeys
-from server.decisions.database import begin, snapshot
+from server.decisions.database import begin, checkpoint, snapshot
 from server.decisions.deciding import Cause, Unit, overdue, refresh
 from server.decisions.metrics import Metrics
 from server.decisions.problems import Refused
@@ -27,7 +28,7 @@ from server.decisions.store import Store
 from server.decisions.writer import StoreUnavailable, Writer
 
 T = TypeVar("T")
-SWEEP_S = 15.0
+SWEEP_S, CHECKPOINT_S = 15.0, 1.0
 
 
 def utc_now() -> datetime:
@@ -68,6 +69,8 @@ class Service:
         self._stop = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep, name="sweeper", daemon=True)
         self._sweeper.start()
+        self._checkpoints = threading.Thread(target=self._checkpoint, name="checkpoints", daemon=True)
+        self._checkpoints.start()
 
     def write(self, job: Callable[[Unit], T]) -> Future[T]:
         """What the job returns, once it is durable; it may run twice, and must refuse before it writes."""
@@ -95,6 +98,7 @@ class Service:
         """Takes no more work and returns when what was taken is durable."""
         self._stop.set()
         self._sweeper.join()
+        self._checkpoints.join()
         self.writer.close()
         self.store.close()
 
@@ -115,3 +119,8 @@ class Service:
                 self.sweep()
             except (StoreUnavailable, Refused):
                 continue  # the next round tries again
+
+    def _checkpoint(self) -> None:
+        while not self._stop.wait(CHECKPOINT_S):
+            with suppress(SQLAlchemyError):  # busy: the next second tries again
+                checkpoint(self.store.engine)

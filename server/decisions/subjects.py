@@ -61,20 +61,28 @@ def overview(unit: Unit, subject: str) -> dict[str, Any]:
     }
 
 
+def changes(unit: Unit, after: int, count: int) -> list[dict[str, Any]]:
+    """The decisions after a record's number, in order: what was refreshed, reviewed or overridden since."""
+    query = select(decision).where(decision.c.seq > after).order_by(decision.c.seq).limit(count)
+    return [_line(row) | {"subject_ref": row.subject_ref} for row in unit.connection.execute(query)]
+
+
 def _decisions(unit: Unit, subject: str) -> list[dict[str, Any]]:
     query = select(decision).where(decision.c.subject_ref == subject).order_by(decision.c.seq.desc())
-    return [
-        {
-            "decision_id": row.decision_id,
-            "seq": row.seq,
-            "decided_at": row.decided_at,
-            "decision": row.outcome,
-            "amount_fen": row.amount_fen,
-            "cause": row.reason,
-            "parent_id": row.parent_id,
-        }
-        for row in unit.connection.execute(query)
-    ]
+    return [_line(row) for row in unit.connection.execute(query)]
+
+
+def _line(row: Any) -> dict[str, Any]:
+    """A decision as it is listed."""
+    return {
+        "decision_id": row.decision_id,
+        "seq": row.seq,
+        "decided_at": row.decided_at,
+        "decision": row.outcome,
+        "amount_fen": row.amount_fen,
+        "cause": row.reason,
+        "parent_id": row.parent_id,
+    }
 
 
 def _blocks(unit: Unit, person: Person) -> dict[str, dict[str, Any]]:

@@ -79,14 +79,21 @@ def test_the_lines_of_the_classes_are_sharp():
     assert [kind(pd, True, "standard") for pd in (8_180_000, 8_180_001)] == ["STANDARD", "TRIAL"]
 
 
-def test_a_share_too_small_for_a_standard_limit_leaves_the_rung():
+def test_a_share_too_small_for_a_standard_limit_leaves_the_rung_whatever_the_points():
     poor = case_of(income=13_500)
     assert best_offer(poor, 1_000_000, False, 9000).caps["INCOME_MULTIPLE"] == 54_000
     offers = [best_offer(poor, 1_000_000, False, share) for share in (9000, 10_000)]
-    assert [(o.kind, o.amount_fen, o.binding_cap) for o in offers] == [
-        ("TRIAL", 50_000, "LADDER"),
-        ("STANDARD", 50_000, "INCOME_MULTIPLE"),
-    ]
+    assert [(o.kind, o.amount_fen, o.binding_cap) for o in offers] == 2 * [("TRIAL", 50_000, "LADDER")]
+
+
+def test_points_make_no_offer_where_there_is_none_without_them():
+    for income in range(12_000, 16_000, 50):
+        case = case_of(income=income, state=StateSnapshot(trials_stopped=True))
+        plain, rich = (best_offer(case, 1_000_000, False, share) for share in (9000, 10_000))
+        assert (plain.kind, plain.amount_fen > 0) == (rich.kind, rich.amount_fen > 0)
+        assert plain.amount_fen <= rich.amount_fen <= min(rich.caps.values())
+    stopped = best_offer(case_of(income=13_700, state=StateSnapshot(trials_stopped=True)), 1_000_000, False, 9000)
+    assert (stopped.amount_fen, stopped.binding_cap) == (0, "PORTFOLIO")
 
 
 def test_the_rung_and_the_velocity_hold_what_risk_would_allow():

@@ -119,7 +119,7 @@ def test_a_file_that_is_no_policy_is_one_line(run_cli: Any, tmp_path: Path, cont
 
 def test_every_policy_that_reads_is_linted_to_the_end_and_the_first_finding_is_what_loading_says() -> None:
     draw, shown, several = random.Random(1), tomllib.loads(TOML), 0
-    for _ in range(1500):
+    for _ in range(700):
         data = deepcopy(shown)
         for _ in range(draw.randrange(1, 5)):
             inside: Any = data
@@ -144,7 +144,7 @@ def test_every_policy_that_reads_is_linted_to_the_end_and_the_first_finding_is_w
         with pytest.raises(InputError) as first:
             parse_policy(data, "p.toml")
         assert str(first.value) == str(found[0])
-    assert several > 50
+    assert several > 20
 
 
 def test_a_difference_is_told_by_field_and_nothing_by_the_same_policy(run_cli: Any, tmp_path: Path) -> None:

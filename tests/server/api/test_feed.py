@@ -62,6 +62,10 @@ def test_after_the_deadline_it_is_decided_without_the_late_data(api: Any, asked:
     assert got["decision"] != "DEFER"
     assert not {r["code"] for r in got["reasons"]} & {"D01", "D02", "D03"}
     assert api.service.sweep() == 0
+    told = api.call("service", "GET", "/v1/changes").json()
+    assert [row["cause"] for row in told["decisions"]] == ["request", "refresh"]
+    assert api.call("service", "GET", f"/v1/changes?after={told['next']}").json()["decisions"] == []
+    assert api.call("service", "GET", "/v1/changes?after=x").status_code == 422
 
 
 def test_a_new_sub_score_refreshes_a_standing_limit(api: Any, asked: Any, receipt: Any) -> None:

@@ -30,7 +30,15 @@ from server.decisions.store import Store
 
 NOW = datetime.fromisoformat("2026-11-23T10:00:00+08:00")
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 SHOTS = Path(os.environ.get("FEDSCORE_SCREENSHOTS", "build/screenshots"))
 RULE = Default(
     -3_300_000,
@@ -126,7 +134,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             data = {"name": f"{role}-1", "role": role, "partner": None}
             keys[role] = api_keys.create(connection, store.vault, data, "test")
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(service), log_config=None, access_log=False, lifespan="off"))
+    options: dict[str, Any] = {"log_config": None, "access_log": False, "lifespan": "off", "ws": "none"}
+    server = uvicorn.Server(uvicorn.Config(create_app(service), **options))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     yield Site(f"http://127.0.0.1:{listener.getsockname()[1]}", service, keys)
@@ -165,7 +174,13 @@ class Tab:
         page.on("console", lambda said: said.type in ("error", "warning") and self._said(said.text))
         page.on("pageerror", lambda error: self.wrong.append(str(error)))
         page.on("request", lambda sent: sent.url.startswith(self.site.url) or self.wrong.append(sent.url))
-        page.on("response", lambda answer: "/v1/" in answer.url and self.answers.append(answer))
+        page.on("response", self._answered)
+
+    def _answered(self, answer: Any) -> None:
+        if "/v1/" in answer.url:
+            self.answers.append(answer)
+        elif answer.status != 200:
+            self.wrong.append(f"{answer.status} {answer.url}")
 
     def _said(self, words: str) -> None:
         if "Failed to load resource" not in words:  # the browser's own note of a refusal that the page tells in words
@@ -174,13 +189,13 @@ class Tab:
     def applicant(self, token: str, lang: str = "en") -> Any:
         """Opens an applicant's link."""
         self.page.clock.set_fixed_time(NOW)
-        self.page.goto(f"{self.site.url}/desk/#t={token}&lang={lang}")
+        self.page.goto(f"{self.site.url}/desk/#t={token}&lang={lang}", wait_until="commit")
         self.page.wait_for_selector("h1")
         return self.page
 
     def officer(self, reference: str = "", lang: str = "en", role: str = "officer") -> Any:
         """Logs in and searches."""
-        self.page.goto(f"{self.site.url}/desk/#lang={lang}")
+        self.page.goto(f"{self.site.url}/desk/#lang={lang}", wait_until="commit")
         self.page.fill("input[name=key]", self.site.keys[role])
         self.page.keyboard.press("Enter")
         self.page.wait_for_selector("#reference")

@@ -1,11 +1,11 @@
-"""The desk's texts and files, without a browser: both languages complete, every word of the model named, nothing foreign."""
+"""The desk's texts and files, without a browser: both languages complete, every word named, nothing foreign."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -35,7 +35,7 @@ WORDS = {
     "status": get_args(Status),
     "income": get_args(IncomeSource),
     "event": get_args(EventKind),
-    "cause": get_args(Cause.__annotations__["reason"]) or ("request", "refresh", "review", "override", "appeal"),
+    "cause": get_args(get_type_hints(Cause)["reason"]),
     "appeal_state": (OPEN, IN_REVIEW, *CLOSED.values()),
     "cap": CAPS,
     "payee": tuple({fee.payee for fee in load_policy().fee} | {"lender"}),
@@ -78,7 +78,8 @@ def test_the_scale_is_that_of_the_score():
 
 def test_every_reason_of_the_catalogue_has_a_kind_of_answer():
     """A refusal's first reason decides how it is told: as a rule, as too little record, as a score, or as an amount."""
-    listed = {name: re.findall(r'"(\w+)"', line) for name, line in re.findall(r"const (THIN|RULES) = \[(.*)\]", SCRIPTS["outcome.js"])}
+    lists = re.findall(r"const (THIN|RULES) = \[(.*)\]", SCRIPTS["outcome.js"])
+    listed = {name: re.findall(r'"(\w+)"', line) for name, line in lists}
     assert set(listed["THIN"]) == {code for code in CATALOGUE.reason if code[0] == "T"} | {"L04"}
     rules = {"K01", "K02", "L01", "L02", "L05", "F01", "B03", "B04", "B05", "V01"}  # those of causes.stopping_reasons
     assert set(listed["RULES"]) == rules
@@ -96,8 +97,13 @@ def test_every_text_is_used_and_every_used_text_is_there():
 def test_the_files_hold_nothing_foreign_and_nothing_inline():
     whole = "\n".join(FILES.values()).replace("http://www.w3.org/2000/svg", "")
     assert not re.findall(r"https?://|//[a-z0-9]+\.[a-z]", whole)
-    assert not re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|localStorage|indexedDB", whole)
+    assert not re.findall(r"(inner|outer|Adjacent)HTML|document\.write|eval\(|localStorage|indexedDB", whole)
     assert not re.findall(r"<style|style=|<script(?! type=\"module\" src=)| on[a-z]+=", FILES["index.html"])
+
+
+def test_every_script_is_fetched_at_once():
+    """Else a browser finds them one import after another, a round trip each."""
+    assert re.findall(r'modulepreload" href="(.*?)"', FILES["index.html"]) == sorted(SCRIPTS.keys() - {"desk.js"})
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
