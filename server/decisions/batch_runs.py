@@ -81,7 +81,7 @@ def run_row(unit: Unit, batch_id: str, line: int) -> None:
         key = unit.vault.key_of(unit.connection, row["subject_ref"] or "")
         ask = _ask(loads(unseal(key, row["body"], _CONTEXT), "request"), caller, unit.now)
         record, _ = answer(unit, ask)
-        values["decision_id"] = record.body["index"]["decision_id"]
+        values["decision_id"] = record.index["decision_id"]
     except Forgotten:
         values["error"] = _told(Refused(404, "erased", "The person was erased."))
     except (InputError, Refused) as error:

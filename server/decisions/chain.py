@@ -18,8 +18,8 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.types import NullType
 
 from model.inputs import InputError
-from model.limits.fields import canonical
-from server.decisions.records import ChainBroken, Head, Record, Verified, continued, hash_of, opened, sealed
+from model.limits.fields import canonical, joined
+from server.decisions.records import INDEX, ChainBroken, Head, Record, Verified, continued, hash_of, opened, sealed
 from server.decisions.tables import audit, chain_head, decision, person_key, stamp
 from server.decisions.vault import SEALED, Vault, forget, innermost
 
@@ -42,7 +42,6 @@ __all__ = [
 
 OPENED, DECIDED, ERASED = "opened", "decision", "erased"
 _HELD = "head of the chain"  # of connection.info: the transaction, and the head as it is in it
-_INDEX = "index"  # of a decision's body: its row in the table `decision`
 _STREAM = {"yield_per": 2000}
 _COLUMNS = [type_coerce(column, NullType()) for column in audit.c]  # as the driver gives them: a changed type shows
 _SEARCHED = [column.name for column in decision.c if column.name != "seq"]
@@ -104,7 +103,8 @@ def append(
         body: has a canonical form (`model.limits.fields.canonical`).
         at: now, by default.
     """
-    last, text, time = lock(connection), canonical(body), stamp(at)
+    parts = {name: canonical(value) for name, value in body.items()}
+    last, text, time = lock(connection), joined(parts), stamp(at)
     seq, stored = last.seq + 1, text
     if subject_ref is not None:
         key = vault.key_of(connection, subject_ref, create=True)
@@ -115,7 +115,7 @@ def append(
     if connection.execute(_MOVE, {"before": last.seq, "after": seq, "digest": digest}).rowcount != 1:
         raise RuntimeError("the chain was continued by somebody else within this transaction")
     connection.info[_HELD] = innermost(connection), Head(seq, digest)
-    return Record(seq, kind, time, subject_ref, text, last.record_sha256, digest)
+    return Record(seq, kind, time, subject_ref, text, last.record_sha256, digest, parts)
 
 
 def append_decision(connection: Connection, vault: Vault, row: Mapping[str, Any], body: Mapping[str, Any]) -> Record:
@@ -127,7 +127,7 @@ def append_decision(connection: Connection, vault: Vault, row: Mapping[str, Any]
         row: all columns of `decision` but `seq`.
         body: the decision's request, state, output and whatever a replay needs.
     """
-    record = append(connection, vault, DECIDED, row["subject_ref"], {**body, _INDEX: row})
+    record = append(connection, vault, DECIDED, row["subject_ref"], {**body, INDEX: row})
     connection.execute(_DECIDE, {**row, "seq": record.seq})
     return record
 
@@ -233,7 +233,7 @@ def _agrees(row: Sequence[Any], vault: Vault) -> bool:
     decided = record.kind == DECIDED
     told = dict.fromkeys(found)
     if decided:
-        told = {**found, "subject_ref": None} if record.text is None else record.body[_INDEX]
+        told = {**found, "subject_ref": None} if record.text is None else record.body[INDEX]
     if told != found or decided != (found["decision_id"] is not None):
         raise ChainBroken(record.seq, "disagrees with its row in the table decision")
     return decided

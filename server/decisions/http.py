@@ -110,8 +110,7 @@ def decision_answer(record: Record, who: Visitor, headers: dict[str, str] | None
 
 def told(request: Request, record: Record) -> None:
     """Counts a decision that was just made."""
-    body = record.body
-    service_of(request).metrics.decided(body["decision"]["decision"], body["index"]["reason"])
+    service_of(request).metrics.decided(record.index["outcome"], record.index["reason"])
 
 
 def takes(kind: Any) -> dict[str, Any]:

@@ -19,12 +19,16 @@ from model.limits.ladder import Account, Event, account_of
 from model.limits.request import BlockEvidence, DecisionRequest, Uuid
 from model.limits.schema import Policy
 from server.decisions.receipts import Receipt, newest_of
-from server.decisions.tables import account
-from server.decisions.vault import Forgotten, Vault, seal, unseal
+from server.decisions.tables import account, person_key
+from server.decisions.vault import Vault, seal, unseal
 
 MONTH = timedelta(days=30)
 _MINE = account.c.subject_ref == bindparam("subject")
-_LOAD = select(account.c.state).where(_MINE)
+_LOAD = (
+    select(person_key.c.wrapped, account.c.state)
+    .outerjoin_from(person_key, account, person_key.c.subject_ref == account.c.subject_ref)
+    .where(person_key.c.subject_ref == bindparam("subject"))
+)
 _CHANGE = update(account).where(_MINE).values(state=bindparam("sealed"))
 _ADD = account.insert()
 
@@ -143,15 +147,11 @@ def _check_consent(given: BlockEvidence, known: Consent | None, now: datetime, w
 
 def load(connection: Connection, vault: Vault, subject_ref: str) -> Person | None:
     """The person's document; None for somebody new or erased."""
-    row = connection.execute(_LOAD, {"subject": subject_ref}).scalar_one_or_none()
-    if row is None:
+    wrapped, state = connection.execute(_LOAD, {"subject": subject_ref}).one_or_none() or (None, None)
+    key = vault.told(connection, subject_ref, wrapped)
+    if key is None or state is None:
         return None
-    try:
-        key = vault.key_of(connection, subject_ref)
-    except Forgotten:
-        return None
-    text = unseal(key, row, _context(subject_ref))
-    return read(Person, json.loads(text), "stored person")
+    return read(Person, json.loads(unseal(key, state, _context(subject_ref))), "stored person")
 
 
 def save(connection: Connection, vault: Vault, subject_ref: str, person: Person, known: bool) -> None:

@@ -15,6 +15,7 @@ from model.limits.ladder import Book, Event
 from model.limits.schema import Policy
 from server.decisions.persons import Person
 from server.decisions.tables import portfolio as table
+from server.decisions.vault import innermost
 
 _HELD = "portfolio"  # of connection.info: the transaction, and the book as it is in it
 _LOAD = select(table.c.body)
@@ -76,14 +77,14 @@ class Portfolio:
 def load(connection: Connection) -> Portfolio:
     """The book as it stands in this transaction, which reads it once."""
     transaction, held = connection.info.get(_HELD, (None, None))
-    if isinstance(held, Portfolio) and transaction is connection.get_transaction():
+    if isinstance(held, Portfolio) and transaction is innermost(connection):
         return held
     body = connection.execute(_LOAD).scalar_one_or_none()
     return _hold(connection, read(Portfolio, json.loads(body), "stored portfolio") if body else Portfolio())
 
 
 def _hold(connection: Connection, book: Portfolio) -> Portfolio:
-    connection.info[_HELD] = connection.get_transaction(), book
+    connection.info[_HELD] = innermost(connection), book
     return book
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
 from model.inputs import InputError
+from model.limits.fields import canonical
 from server.decisions.vault import SEALED, CannotUnseal, Forgotten, Vault, seal, unseal
 
 GENESIS = "0" * 64
+INDEX = "index"  # of a decision's body: its row in the table `decision`
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -50,7 +52,10 @@ class Head:
 
 @dataclass(frozen=True)
 class Record:
-    """One record. `text` is its canonical JSON; None where the person was erased, whose `subject_ref` is None too."""
+    """One record. `text` is its canonical JSON; None where the person was erased, whose `subject_ref` is None too.
+
+    `parts` has the canonical JSON of each member of the body, where the record was just made.
+    """
 
     seq: int
     kind: str
@@ -59,6 +64,17 @@ class Record:
     text: bytes | None
     prev_sha256: str
     record_sha256: str
+    parts: Mapping[str, bytes] | None = field(default=None, repr=False, compare=False)
+
+    def part(self, name: str) -> bytes:
+        """The canonical JSON of one member of the body."""
+        return canonical(self.body[name]) if self.parts is None else self.parts[name]
+
+    @cached_property
+    def index(self) -> dict[str, Any]:
+        """A decision's row in the table `decision`."""
+        found: dict[str, Any] = json.loads(self.part(INDEX))
+        return found
 
     @cached_property
     def body(self) -> Any:

@@ -69,8 +69,7 @@ async def decide(request: Request) -> Response:
 
 def _headers(record: Record, again: bool) -> dict[str, str]:
     headers = {"Idempotent-Replayed": "true"} if again else {}
-    body = record.body["decision"]
-    if body["retry_after"] is not None:
+    if record.index["outcome"] == "DEFER":
         headers["Retry-After"] = str(6 * 3600)
     return headers
 

@@ -84,5 +84,5 @@ async def rule(request: Request, appeal_id: str) -> Response:
     row, record = await written(request, lambda unit: reviewing.rule(unit, appeal_id, ruling, who.name))
     if record is not None:
         told(request, record)
-    made = record.body["index"]["decision_id"] if record is not None else None
+    made = record.index["decision_id"] if record is not None else None
     return answer({**shown_appeal(row), "new_decision_id": made})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import socket
 import sys
@@ -57,6 +58,8 @@ def run(service: Service, host: str, port: int) -> None:
     except OSError as error:
         service.close()
         raise InputError("serve", "port", f"cannot be listened on ({error.strerror})", port, "give another") from None
+    gc.freeze()  # what the start made stays; collecting it again and again would only make callers wait
+    gc.set_threshold(20_000, 20, 50)
     app = create_app(service)
     app.state.runner = Runner(service)
     to_stderr()

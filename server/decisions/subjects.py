@@ -38,7 +38,7 @@ def successor(unit: Unit, record: Record) -> str | None:
     """The person's newest decision where that is another than the record's."""
     theirs = select(decision.c.decision_id).where(decision.c.subject_ref == record.subject_ref)
     newest = unit.connection.execute(theirs.order_by(decision.c.seq.desc()).limit(1)).scalar_one_or_none()
-    return None if newest == record.body["index"]["decision_id"] else newest
+    return None if newest == record.index["decision_id"] else newest
 
 
 def overview(unit: Unit, subject: str) -> dict[str, Any]:

@@ -99,17 +99,23 @@ class Vault:
             CannotUnseal: the row was changed, or the vault is another one than the row was made with.
         """
         held = _held(connection)
-        if subject_ref in held:
-            return held[subject_ref]
-        wrapped = connection.execute(_WRAPPED, {"person": subject_ref}).scalar_one_or_none()
-        if wrapped is not None:
-            held[subject_ref] = self.unwrap(subject_ref, wrapped)
-            return held[subject_ref]
+        if subject_ref not in held:
+            wrapped = connection.execute(_WRAPPED, {"person": subject_ref}).scalar_one_or_none()
+            self.told(connection, subject_ref, wrapped)
+        known = held[subject_ref]
+        if known is not None:
+            return known
         if not create:
             raise Forgotten("there is no key of that person")
         key = held[subject_ref] = os.urandom(_KEY)
         row = {"wrapped": seal(self._master, key, _wrapping(subject_ref)), "created_at": stamp()}
         connection.execute(person_key.insert(), {"subject_ref": subject_ref, **row})
+        return key
+
+    def told(self, connection: Connection, subject_ref: str, wrapped: bytes | None) -> bytes | None:
+        """The person's key, from what a query of this transaction found in its row; `key_of` need not ask again."""
+        key = None if wrapped is None else self.unwrap(subject_ref, wrapped)
+        _held(connection)[subject_ref] = key
         return key
 
     def unwrap(self, subject_ref: str, wrapped: bytes) -> bytes:
@@ -138,12 +144,12 @@ def unseal(key: bytes, sealed: bytes, context: bytes) -> bytes:
         raise CannotUnseal("sealed bytes do not open with this key and context") from None
 
 
-def _held(connection: Connection) -> dict[str, bytes]:
+def _held(connection: Connection) -> dict[str, bytes | None]:
     """The keys that this transaction has read: they live no longer than it."""
     transaction, keys = connection.info.get(_HELD, (None, None))
     if isinstance(keys, dict) and transaction is innermost(connection):
         return keys
-    fresh: dict[str, bytes] = {}
+    fresh: dict[str, bytes | None] = {}
     connection.info[_HELD] = innermost(connection), fresh
     return fresh
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from model.limits.fields import canonical, read
+from model.limits.fields import canonical, joined, read
 from model.limits.ladder import Account
 from model.limits.request import DecisionRequest, StateSnapshot
 from server.decisions import chain
@@ -50,23 +50,22 @@ def inputs_view(record: Record, role: Role) -> dict[str, Any]:
 
 def envelope(record: Record, role: Role, more: Mapping[str, Any] = {}) -> bytes:
     """A decision's record as it is sent, and `more` beside it: canonical JSON, integers only."""
-    body = record.body
-    index = body["index"]
-    return canonical(
-        {
-            **more,
-            "schema": "decision-envelope/1",
-            "decision_id": index["decision_id"],
-            "seq": record.seq,
-            "record_sha256": record.record_sha256,
-            "prev_sha256": record.prev_sha256,
-            "decided_at": index["decided_at"],
-            "cause": index["reason"],
-            "parent_id": index["parent_id"],
-            "experiment": body["experiment"] if role != "applicant" else None,
-            "decision": decision_view(body["decision"], role),
-        }
-    )
+    index, applicant = record.index, role == "applicant"
+    said = {
+        **more,
+        "schema": "decision-envelope/1",
+        "decision_id": index["decision_id"],
+        "seq": record.seq,
+        "record_sha256": record.record_sha256,
+        "prev_sha256": record.prev_sha256,
+        "decided_at": index["decided_at"],
+        "cause": index["reason"],
+        "parent_id": index["parent_id"],
+    }
+    parts = {name: canonical(value) for name, value in said.items()}
+    parts["experiment"] = b"null" if applicant else record.part("experiment")
+    seen = canonical(decision_view(record.body["decision"], role)) if applicant else record.part("decision")
+    return joined(parts | {"decision": seen})
 
 
 def record_of(unit: Unit, decision_id: str) -> Record:
