@@ -1,7 +1,7 @@
 """Which reasons a decision has: rules that stopped it, too little record, a score below the line, late data, caps.
 
-A score is explained by shortfall: weight x (log-odds - reference), the reference being an applicant just above the
-line. For an additive model that is the exact Shapley value with that baseline. Ties are broken by code, then source.
+A score is explained by shortfall: weight x (log-odds - reference), the reference being the average applicant. For an
+additive model that is the exact Shapley value with that baseline. Ties are broken by code, then source.
 """
 
 from __future__ import annotations

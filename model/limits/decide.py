@@ -15,7 +15,7 @@ from model.limits.costs import cost_table
 from model.limits.decision import Decision, Versions
 from model.limits.offers import Offer, Verdict, best_offer, points_tier
 from model.limits.policy import NotInForce, check_in_force
-from model.limits.reasons import Reason, reason
+from model.limits.reasons import MAX_REASONS, Reason, reason
 from model.limits.request import DecisionRequest, StateSnapshot
 from model.limits.schema import Policy
 from model.limits.states import Case, Standing, evidence_of, grade_of, if_all_arrived, standing_of
@@ -108,7 +108,14 @@ def _answer(case: Case, standing: Standing) -> _Answer:
         if deadline is not None:
             return _Answer("DEFER", deadline=deadline)
     offer = best_offer(case, standing.pd_upper_e8, standing.thin, points_tier(case).share_bp)
+    if case.request.purpose == "review" and case.state.stage != "none" and _alarming(case, standing):
+        return _Answer("REFER", (reason("H02"), *offer_reasons(case, standing, offer, missed))[:MAX_REASONS])
     return _Answer(offer.decision, offer=offer, missed=missed)
+
+
+def _alarming(case: Case, standing: Standing) -> bool:
+    """Whether an account's risk has risen so far that a person must look."""
+    return standing.pd_upper_e8 > case.policy.classes.review_refer_pd_bp * 10_000
 
 
 def _reasons(case: Case, standing: Standing, answer: _Answer) -> tuple[Reason, ...]:

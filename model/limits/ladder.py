@@ -64,6 +64,7 @@ class Account:
         frozen_cycles: None unless frozen by lateness; then how many were paid in time since.
         lates: when each late cycle was due or, demoting or worse, became so.
         increases: when the limit was raised.
+        disputed: a dispute about a cycle is open; its lateness does not count, and nothing rises.
     """
 
     stage: Stage = "none"
@@ -79,19 +80,20 @@ class Account:
     increases: tuple[datetime, ...] = ()
     last_step_at: datetime | None = None
     points: int = 0
+    disputed: bool = False
     fraud_suspected: bool = False
     closed: bool = False
 
     @property
     def status(self) -> Status:
-        """The strictest side state that holds; who owes what is overdue is on hold."""
+        """The strictest side state that holds; who owes what is overdue, or disputes a cycle, is on hold."""
         if self.closed:
             return "closed"
         if self.fraud_suspected:
             return "referred"
         if self.frozen_cycles is not None:
             return "frozen"
-        return "hold" if self.hold_cycles or self.dpd_now else "open"
+        return "hold" if self.hold_cycles or self.dpd_now or self.disputed else "open"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ class _Cycle:
     paid: bool
     used_bp: int
     outstanding_days: int
+    disputed: bool
 
 
 def account_of(events: Iterable[Event], policy: Policy) -> Account:
@@ -137,7 +140,10 @@ def account_of(events: Iterable[Event], policy: Policy) -> Account:
     ]
     cycles = _cycles([event for event in once if event.kind in OF_CYCLE], policy.trial)
     items += [(cycle.at, f"~{number:06}", cycle) for number, cycle in cycles.items()]
-    account = Account(dpd_now=max([cycle.dpd for cycle in cycles.values() if not cycle.paid], default=0))
+    account = Account(
+        dpd_now=max([cycle.dpd for cycle in cycles.values() if not cycle.paid], default=0),
+        disputed=any(cycle.disputed for cycle in cycles.values()),
+    )
     for _, _, item in sorted(items, key=lambda item: item[:2]):
         account = _billed(account, item, policy) if isinstance(item, _Cycle) else _happened(account, item, policy)
     return account
@@ -201,6 +207,7 @@ def _cycles(events: Iterable[Event], rule: Trial) -> dict[int, _Cycle]:
             paid=bool(paid),
             used_bp=max([event.used_bp for event in paid], default=0),
             outstanding_days=max([event.outstanding_days for event in paid], default=0),
+            disputed=disputed,
         )
     return merged
 

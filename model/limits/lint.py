@@ -100,10 +100,10 @@ def _amounts(policy: Policy, refuse: _Refuse) -> None:
     over = classes.standard_pd_max_bp > top
     refuse(over, "classes.standard_pd_max_bp", f"must be <= trial_pd_max_bp = {top}", classes.standard_pd_max_bp)
     # a thin file that may get a seasoned limit may also get its rung: the larger one counts, so safer never gets less
+    early = classes.review_refer_pd_bp < top
+    refuse(early, "classes.review_refer_pd_bp", f"must be >= trial_pd_max_bp = {top}", classes.review_refer_pd_bp)
     over = classes.strong_thin_pd_max_bp > classes.standard_pd_max_bp
     refuse(over, "classes.strong_thin_pd_max_bp", "must be <= standard_pd_max_bp", classes.strong_thin_pd_max_bp)
-    start, share = classes.thin_seasoning_bp, limit.base_share_bp  # or a clean cycle could lower a limit
-    refuse(start > share, "classes.thin_seasoning_bp", f"must be <= limit.base_share_bp = {share}", start)
 
 
 def _prices(policy: Policy, refuse: _Refuse) -> None:

@@ -175,7 +175,8 @@ def _risk_caps(case: Case, pd_upper_e8: int, apr_bp: int) -> dict[str, int]:
 
 
 def _own_caps(case: Case, risk_fen: int, share_bp: int) -> dict[Kind, tuple[str, int]]:
-    """What each kind of offer is held to, by name: a share of the risk cap, or a rung that passes no such share.
+    """What each kind of offer is held to, by name: a share of the risk cap, of that and of what was asked a part to
+    start with, or a rung that passes no such share.
 
     Only the first rung may: it is open to whoever risk and means allow the smallest limit.
     """
@@ -185,10 +186,11 @@ def _own_caps(case: Case, risk_fen: int, share_bp: int) -> dict[Kind, tuple[str,
     standard = ("SHARE", risk_fen * share_bp // _BP)
     if state.trials_stopped and state.stage == "none":
         return {"STANDARD": standard, "SEASONING": ("PORTFOLIO", 0), "TRIAL": ("PORTFOLIO", 0)}
-    seasoning = ("SEASONING", risk_fen * policy.classes.thin_seasoning_bp // _BP)
+    asked = case.request.requested_fen
+    start = (usual if asked is None else min(usual, asked)) * policy.classes.thin_seasoning_bp // _BP
     return {
         "STANDARD": standard,
-        "SEASONING": seasoning,
+        "SEASONING": ("SEASONING", start),
         "TRIAL": ("LADDER", rung) if rung <= most else ("SHARE", most),
     }
 

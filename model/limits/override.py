@@ -25,6 +25,8 @@ from model.limits.states import Case, standing_of
 OverrideReason = Literal["income_evidence", "data_error", "hardship", "fraud_concern", "relationship", "other"]
 Note = Annotated[str, Text(".{1,500}", "must be 1 to 500 characters on one line")]
 _ALL = 10_000  # all of it, in basis points
+# what a person who gives less than the rules do tells the applicant: "other" would be no reason
+_AGAINST = {"income_evidence": "A01", "data_error": "K02", "hardship": "A02", "fraud_concern": "F01"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,8 @@ def overridden(case: Case, decision: Decision, order: OverrideOrder, now: dateti
         now: when.
 
     Raises:
-        InputError: the amount passes the ceiling, is no whole increment, or the order has expired.
+        InputError: the amount passes the ceiling, is no whole increment, or is less than the rules give without a
+            reason that can be told; or the order has expired.
     """
     policy, amount = case.policy, order.amount_fen
     step, least = policy.limit.increment_fen, policy.limit.min_fen
@@ -88,7 +91,8 @@ def overridden(case: Case, decision: Decision, order: OverrideOrder, now: dateti
     if amount > most:
         rule = f"must be at most {most}: law, means or a gate allow no more"
         raise InputError("override", "amount_fen", rule, amount)
-    ends = [now + timedelta(days=policy.override.valid_days), policy.expires_at, order.expires_at]
+    ends = [now + timedelta(days=policy.override.valid_days), policy.expires_at, case.bundle.valid_until]
+    ends.append(order.expires_at)
     apr_bp = offer.apr_bp - points_tier(case).apr_off_bp if amount else None
     verdict = Offer(offer.kind, amount).decision
     return replace(
@@ -101,7 +105,7 @@ def overridden(case: Case, decision: Decision, order: OverrideOrder, now: dateti
         price_tier=offer.tier if amount else None,
         costs=cost_table(policy, amount, apr_bp, decision.term_months) if apr_bp is not None else (),
         binding_cap="OVERRIDE",
-        reasons=(reason("H03"), *_rules_against(case, decision, amount))[:MAX_REASONS],
+        reasons=(reason("H03"), *_against(case, decision, order))[:MAX_REASONS],
         next_steps=(),
         valid_until=min(end for end in ends if end is not None).astimezone(now.tzinfo),
         retry_after=None,
@@ -110,11 +114,16 @@ def overridden(case: Case, decision: Decision, order: OverrideOrder, now: dateti
     )
 
 
-def _rules_against(case: Case, decision: Decision, amount_fen: int) -> Sequence[Reason]:
-    """The rules' own reasons, where the person grants no more than they do; waiting and review are none against it."""
+def _against(case: Case, decision: Decision, order: OverrideOrder) -> Sequence[Reason]:
+    """Why not more: the rules' own reasons, or the person's where the rules give more. Waiting is none against it."""
     usual, told = decision.amount_fen, decision.reasons
     if decision.decision in ("DEFER", "REFER"):
         standing = standing_of(case)
         offer = best_offer(case, standing.pd_upper_e8, standing.thin, points_tier(case).share_bp)
         usual, told = offer.amount_fen, tuple(stopping_reasons(case) or offer_reasons(case, standing, offer, False))
-    return told if amount_fen <= usual else ()
+    if order.amount_fen >= usual:
+        return told if order.amount_fen == usual else ()
+    if order.reason not in _AGAINST:
+        rule = "must be one that the applicant can be told, where the rules give more: " + ", ".join(sorted(_AGAINST))
+        raise InputError("override", "reason", rule, order.reason)
+    return (reason(_AGAINST[order.reason]), *told)

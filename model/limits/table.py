@@ -167,7 +167,7 @@ class DecisionBundle:
         sha256: of the model bundle that it was made from.
         table: the fusion table.
         kind: `subscores`, one number per block; a bundle that gives sums only is not decided on yet.
-        reference_e6: each block's log-odds for an applicant just above the line: reasons are shortfalls to it.
+        reference_e6: each block's log-odds of the average applicant: reasons are shortfalls to it.
         valid_until: from then on no decision is made with it.
 
     >>> table = FusionTable((), "lender_kyc", {"|": Entry(-3_000_000, {"lender_kyc": 1_000_000})})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from model.inputs import InputError
 from model.limits.fields import Bp, Count, Fen, Label, Name, plain, read
@@ -16,6 +16,9 @@ from server.decisions.problems import Refused
 from server.decisions.receipts import SKEW, Receipt
 from server.decisions.records import Record
 from server.decisions.views import record_of
+
+LATEST = timedelta(days=3)  # an acceptance is told within them
+ADVERSE = ("late", "fraud_suspected", "dispute_opened")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class EventReport:
 
 
 def happened(unit: Unit, subject: str, report: EventReport, by: str) -> bool:
-    """Adds an event to an account; False where the same one was told before.
+    """Adds an event to an account; False where the same one was told before. An adverse one is decided on at once.
 
     Raises:
         Refused: 404 without such a person, 409 where the id was another event's, or the offer no longer stands.
@@ -52,10 +55,12 @@ def happened(unit: Unit, subject: str, report: EventReport, by: str) -> bool:
     policy = unit.registry.active(unit.connection).policy
     after = replace(person, events=(*person.events, event))
     change = after.account(policy).limit_fen - person.account(policy).limit_fen
-    chain.append(unit.connection, unit.vault, "event", subject, {"by": by, "event": plain(event)})
+    chain.append(unit.connection, unit.vault, "event", subject, {"by": by, "event": event})
     persons.save(unit.connection, unit.vault, subject, after, known=True)
     book = portfolio.load(unit.connection)
     portfolio.save(unit.connection, book, book.happened(event, change, policy))
+    if event.kind in ADVERSE:  # an offer that stands from before must not be taken any more
+        refresh(unit, subject, Cause("refresh", by))
     return True
 
 
@@ -92,8 +97,11 @@ def _accepted(unit: Unit, subject: str, person: Person, event: Event, decision_i
         raise Refused(404, "unknown_decision", "No decision of that id is known for this person.", "decision_id")
     if person.current != decision_id:
         raise Refused(409, "superseded", "A later decision stands; accept that one.", "decision_id")
-    if offer["kind"] is None or datetime.fromisoformat(offer["valid_until"]) <= event.at:
+    made, until = (datetime.fromisoformat(text) for text in (record.index["decided_at"], offer["valid_until"]))
+    if offer["kind"] is None or until <= event.at or until + LATEST <= unit.now:
         raise Refused(409, "no_offer", "That decision offers nothing, or no longer stands.", "decision_id")
+    if event.at < made - SKEW:
+        raise InputError("event", "at", "must not lie before the decision that was accepted")
     rung = (offer["ladder"] or {}).get("rung") or 0
     return replace(event, amount_fen=offer["amount_fen"], offer=offer["kind"], rung=rung)
 

@@ -29,9 +29,9 @@ SECURITY = {
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache, no-store",
 }
 _SECURITY = [(name.lower().encode(), value.encode()) for name, value in SECURITY.items()]
+_NEVER_KEPT, _CHECKED = (b"cache-control", b"no-store"), (b"cache-control", b"no-cache")
 _DESK = Path(__file__).with_name("desk")
 
 
@@ -67,7 +67,8 @@ class _Watched:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", []), *_SECURITY]
+                keeping = _CHECKED if scope["path"].startswith("/desk/") else _NEVER_KEPT
+                message["headers"] = [*message.get("headers", []), *_SECURITY, keeping]
             await send(message)
 
         try:

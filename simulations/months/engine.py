@@ -149,7 +149,7 @@ class Engine:
         tier = np.minimum(np.searchsorted(self._prices, upper), len(self._prices) - 1)
         common, risk = self._caps(cases, accounts, upper, tier)
         share, off = self._points(accounts)
-        raw = self._raw(accounts, common, risk)
+        raw = self._raw(cases, accounts, common, risk)
         open_to = self._open_to(accounts, upper, thin) & ~self._stopped(cases, accounts)[:, None]
         plain = np.where(open_to, self._rounded(raw), 0)
         kind = plain.argmax(axis=1)  # points neither choose the kind nor make an offer where there is none without them
@@ -245,11 +245,11 @@ class Engine:
         speed = accounts.limit_fen * np.where(blocked, _BP, velocity.max_step_bp) // _BP
         return np.minimum.reduce([risk, np.where(accounts.limit_fen > 0, speed, _MAX), cases.requested_fen]), risk
 
-    def _raw(self, accounts: Accounts, common: Ints, risk: Ints) -> Ints:
+    def _raw(self, cases: Cases, accounts: Accounts, common: Ints, risk: Ints) -> Ints:
         """What each kind of offer would be before rounding and without points, shape (n, 3)."""
         rungs, policy = np.array(self.policy.trial.rungs_fen), self.policy
         usual = risk * policy.points[0].share_bp // _BP
-        seasoned = risk * policy.classes.thin_seasoning_bp // _BP
+        seasoned = np.minimum(usual, cases.requested_fen) * policy.classes.thin_seasoning_bp // _BP
         # only the first rung may pass the share
         small = np.minimum(rungs[np.minimum(accounts.rung, len(rungs) - 1)], np.maximum(usual, rungs[0]))
         if trials_stopped(policy):

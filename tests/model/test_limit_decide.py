@@ -63,7 +63,7 @@ def test_complaint_one_too_little_record_starts_on_the_ladder_or_says_so():
     assert told(first, "en") == ["Limited information on which to assess you"]
     step = first.next_steps[0]
     assert (step.code, step.amount_fen, step.by) == ("LADDER", 100_000, NOW + timedelta(days=55))
-    assert step.zh == "按时还清2期且每期使用至少30%,2027-01-17后额度可升至¥1,000"
+    assert step.zh == "按时还清2期且每期使用至少30%，2027-01-17后额度可升至¥1,000"
 
     refused = answer(ask(blocks={}, logit=800_000))
     assert (refused.decision, [r.code for r in refused.reasons]) == ("DECLINE", ["T01"])
@@ -98,12 +98,12 @@ def test_complaint_two_a_score_below_the_line_names_what_pulled_it_down():
 @pytest.mark.parametrize(
     ("evidence", "code", "zh", "en"),
     [
-        ({"as_of": None}, "D01", "支付数据延迟,最迟", "Data from payments is delayed; you will"),
-        ({"logit_e6": None}, "D01", "支付数据延迟,最迟", "Data from payments is delayed; you will"),
-        ({"as_of": NOW - timedelta(hours=169)}, "D01", "支付数据延迟,最迟", "Data from payments is delayed; you"),
-        ({"quality": "drift"}, "D02", "支付数据异常,正在核查,最迟", "Data from payments looks abnormal"),
-        ({"as_of": NOW + timedelta(hours=1)}, "D02", "支付数据异常,正在核查,最迟", "Data from payments looks"),
-        ({"quality": "dispute_open"}, "D03", "支付存在未决异议数据,最迟", "Disputed data from payments is"),
+        ({"as_of": None}, "D01", "支付数据延迟，最迟", "Data from payments is delayed; you will"),
+        ({"logit_e6": None}, "D01", "支付数据延迟，最迟", "Data from payments is delayed; you will"),
+        ({"as_of": NOW - timedelta(hours=169)}, "D01", "支付数据延迟，最迟", "Data from payments is delayed; you"),
+        ({"quality": "drift"}, "D02", "支付数据异常，正在核查，最迟", "Data from payments looks abnormal"),
+        ({"as_of": NOW + timedelta(hours=1)}, "D02", "支付数据异常，正在核查，最迟", "Data from payments looks"),
+        ({"quality": "dispute_open"}, "D03", "支付存在未决异议数据，最迟", "Disputed data from payments is"),
     ],
 )
 def test_complaint_three_late_or_abnormal_data_waits_with_a_deadline(evidence, code, zh, en):

@@ -60,11 +60,12 @@ def by_the_table(events: list[Event]) -> dict:
     for event in events:
         if event.kind == "accepted":
             rows.append((event.at, 0, "accepted", event))
-    owed = 0
+    owed = disputes = 0
     for number in sorted({event.cycle for event in events if event.cycle}):
         mine = [event for event in events if event.cycle == number]
         opened = sum(event.kind == "dispute_opened" for event in mine)
         closed = sum(event.kind == "dispute_closed" for event in mine)
+        disputes += opened > closed
         paid = [event for event in mine if event.kind == "paid"]
         days = max(event.dpd for event in mine)
         due = min(event.at for event in mine if event.kind in ("paid", "late"))
@@ -105,7 +106,7 @@ def by_the_table(events: list[Event]) -> dict:
                 lower = [r for r in range(4) if RUNGS[r] < at["limit"]][-1:] or [0]
                 rung = max(at["rung"] - 1, 0) if at["stage"] == "trial" else lower[0]
                 at |= {"stage": "trial", "rung": rung, "limit": min(at["limit"], RUNGS[rung]), "hold": 2}
-    status = "frozen" if at.pop("frozen") is not None else "hold" if at["hold"] or owed else "open"
+    status = "frozen" if at.pop("frozen") is not None else "hold" if at["hold"] or owed or disputes else "open"
     return at | {"owed": owed, "status": "closed" if at.pop("closed") else status}
 
 

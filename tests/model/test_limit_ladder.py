@@ -143,7 +143,7 @@ def test_lateness_under_an_open_or_upheld_dispute_does_not_count():
     upheld = Event("d3", "dispute_closed", day(90), 2, upheld=True)
     owing = (late(2, 45),)
     assert after(*owing).status == "frozen"
-    assert after(*owing, opened).status == "open"
+    assert after(*owing, opened).status == "hold"
     assert after(*owing, opened, kept).status == "frozen"
     assert after(*owing, opened, upheld).status == "open"
     assert after(opened, upheld, paid(2, dpd=45)).clean_cycles == 1

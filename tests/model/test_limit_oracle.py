@@ -120,7 +120,8 @@ def oracle(case):
     if standard:
         kinds["STANDARD"] = risky * tier["share_bp"] // 10_000, risky * 9000 // 10_000
     if thin and not standard and pd <= 4_760_000:
-        kinds["SEASONING"] = 2 * (0 if stopped else risky // 2,)
+        standard = min(risky * 9000 // 10_000, 10**15 if request.requested_fen is None else request.requested_fen)
+        kinds["SEASONING"] = 2 * (0 if stopped else standard // 2,)
     if standard or thin:
         rung = [50_000, 100_000, 200_000, 400_000][min(state.rung, 3)]
         kinds["TRIAL"] = 2 * (0 if stopped else min(rung, max(50_000, risky * 9000 // 10_000)),)

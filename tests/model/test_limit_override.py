@@ -14,6 +14,7 @@ from model.limits.experiment import arm_bp
 from model.limits.override import OverrideOrder, ceiling, overridden
 from model.limits.policy import load_policy
 from model.limits.request import Flags
+from model.limits.states import standing_of
 
 POLICY = load_policy()
 HARD = ("AFFORDABILITY", "INCOME_MULTIPLE", "LEGAL_CONSUMER", "VELOCITY", "PORTFOLIO", "REQUESTED")
@@ -114,10 +115,28 @@ def test_a_refusal_by_a_person_gives_the_rules_reasons_and_never_says_that_it_st
         if got.decision in ("DEFER", "REFER"):
             waited += 1
             now = near.answer(near.asked(case, flags=Flags(decide_now=True)))
-            assert codes[1:2] == [reason.code for reason in now.reasons][:1]
+            expected = ["A01"] if now.amount_fen else [reason.code for reason in now.reasons][:1]
+            assert codes[1:2] == expected
         told |= set(codes)
     assert waited > 100
     assert {"S01", "T01", "C01"} & told
+
+
+def test_a_person_who_gives_less_than_the_rules_says_why_in_words_that_can_be_told(near):
+    draw, less = near(65), 0
+    for _ in range(400):
+        case = draw.case()
+        got = near.answer(case)
+        if got.amount_fen < 60_000:
+            continue
+        less += 1
+        for why, code in (("hardship", "A02"), ("data_error", "K02"), ("fraud_concern", "F01")):
+            made = overridden(case, got, replace(order(50_000), reason=why), case.request.as_of)
+            assert [r.code for r in made.reasons][:2] == ["H03", code]
+        for why in ("other", "relationship"):
+            with pytest.raises(InputError, match="reason must be one that the applicant can be told"):
+                overridden(case, got, replace(order(0), reason=why), case.request.as_of)
+    assert less > 50
 
 
 def test_arms_are_uniform_and_independent_of_each_other():
@@ -140,3 +159,20 @@ def test_a_policy_s_own_soft_caps_are_left_as_they_are(near):
     before = case.policy.sha256
     ceiling(case)
     assert replace(case).policy.sha256 == before
+
+
+def test_an_account_whose_risk_rose_far_above_the_line_goes_to_a_person_at_its_review(near):
+    draw, referred = near(66), 0
+    for _ in range(1500):
+        case = near.asked(draw.case(), purpose="review")
+        case = near.state(case, stage="trial", status="open", dpd_now=0, applications_30d=0)
+        case = near.kyc(case, logit_e6=case.request.kyc.logit_e6 + draw.random.choice([0, 200_000, 600_000]))
+        got, new = near.answer(case), near.answer(near.asked(case, purpose="new"))
+        rose = standing_of(case).pd_upper_e8 > 19_500_000
+        assert (got.decision == "REFER") == rose or got.decision == "DEFER"
+        assert (got.decision, got.amount_fen) == (new.decision, new.amount_fen) or rose
+        if got.decision == "REFER":
+            referred += 1
+            assert (got.amount_fen, got.reasons[0].code, got.next_steps) == (0, "H02", ())
+            assert {r.code for r in got.reasons[1:]} & {"S01", "T01", "T02"}
+    assert referred > 50

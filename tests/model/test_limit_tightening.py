@@ -143,11 +143,6 @@ def test_fees_lower_what_the_price_may_be_and_a_contingent_one_does_not():
     assert parse_policy(shipped(fee=[{**fee, "annual_bp": 9999, "contingent": True}]), "p")
 
 
-def test_a_start_larger_than_the_granted_share_is_refused_since_a_clean_cycle_would_lower_it():
-    with pytest.raises(InputError, match=r"classes\.thin_seasoning_bp must be <= limit\.base_share_bp = 9000"):
-        parse_policy(shipped(classes__thin_seasoning_bp=9001), "p")
-
-
 def test_points_never_take_the_price_below_nothing(near):
     policy = load_policy()
     free = replace(policy, points=(*policy.points[:2], replace(policy.points[2], apr_off_bp=900)))

@@ -42,7 +42,7 @@ def test_late_tax_data_is_waited_for_until_it_arrives(near):
     first, begun = near.answer(case, explain=True), case.request.as_of
     assert (first.decision, first.amount_fen, first.defer_deadline) == ("DEFER", 0, begun + 72 * HOUR)
     (reason,) = first.reasons
-    assert reason.zh == "税务与经营数据延迟,最迟2026-11-26 10:00+08:00给出结果"
+    assert reason.zh == "税务与经营数据延迟，最迟2026-11-26 10:00+08:00给出结果"
     assert reason.en == "Data from tax and business is delayed; you will have an answer by 2026-11-26 10:00+08:00"
     assert [step.code for step in first.next_steps] == ["WAIT", "DECIDE_NOW"]
     waiting = at(near, case, 20, deferrals=1, first_deferred_at=begun)

@@ -127,7 +127,7 @@ def test_a_key_is_read_once_in_a_transaction_and_gone_with_an_erasure_in_it(stor
         with pytest.raises(Forgotten):
             store.vault.key_of(connection, person(1))
         assert store.vault.key_of(connection, person(1), create=True) != before
-    assert sum(statement.startswith("SELECT person_key") for statement in asked) == 3
+    assert sum(statement.startswith("SELECT person_key") for statement in asked) == 2
 
 
 def test_an_erased_person_is_gone_from_every_table_and_the_chain_holds(

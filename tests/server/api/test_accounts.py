@@ -10,7 +10,7 @@ from server.decisions.database import snapshot
 
 
 def told(api: Any, subject: str, kind: str, **fields: Any) -> Any:
-    event = {"event_id": f"e-{uuid4()}", "kind": kind, "at": api.clock[0].isoformat(), **fields}
+    event = {"event_id": f"e-{uuid4()}", "kind": kind, "at": api.clock[0].isoformat()} | fields
     return api.call("service", "POST", f"/v1/accounts/{subject}/events", event)
 
 
@@ -53,8 +53,10 @@ def test_a_late_payment_holds_and_a_later_one_demotes(api: Any, asked: Any) -> N
     cycle(api, subject, 1)
     cycle(api, subject, 2)
     accepted(api, reviewed(api, subject), subject)
+    promoted = reviewed(api, subject)
     api.later(days=30)
     told(api, subject, "late", cycle=3, dpd=3)
+    assert told(api, subject, "accepted", decision_id=promoted["decision_id"]).json()["code"] == "superseded"
     held = reviewed(api, subject)["decision"]
     assert (held["amount_fen"], [r["code"] for r in held["reasons"]]) == (100_000, ["B01"])
     account = api.call("officer", "GET", f"/v1/accounts/{subject}").json()
@@ -84,7 +86,11 @@ def test_only_the_offer_that_stands_can_be_accepted(api: Any, asked: Any) -> Non
     first, second = api.decided(asked(1)), api.decided(asked(1))
     subject = asked(1)["subject_ref"]
     assert told(api, subject, "accepted", decision_id=first["decision_id"]).json()["code"] == "superseded"
+    early = {"at": "2026-11-24T02:00:00Z", "decision_id": second["decision_id"]}
+    assert told(api, subject, "accepted", **early).json()["field"] == "at"
     api.later(days=31)
+    back = {"at": "2026-11-25T03:00:00Z", "decision_id": second["decision_id"]}
+    assert told(api, subject, "accepted", **back).json()["code"] == "no_offer"
     assert told(api, subject, "accepted", decision_id=second["decision_id"]).json()["code"] == "no_offer"
     other = api.decided({k: v for k, v in asked(2).items() if k != "as_of"})
     assert told(api, subject, "accepted", decision_id=other["decision_id"]).status_code == 404

@@ -179,7 +179,7 @@ class Tab:
     def _answered(self, answer: Any) -> None:
         if "/v1/" in answer.url:
             self.answers.append(answer)
-        elif answer.status != 200:
+        elif answer.status not in (200, 304):
             self.wrong.append(f"{answer.status} {answer.url}")
 
     def _said(self, words: str) -> None:
