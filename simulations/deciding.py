@@ -22,6 +22,7 @@ from model.limits.policy import load_policy
 from model.limits.request import Applicant, BlockEvidence, Contribution, DecisionRequest, StateSnapshot
 from model.limits.schema import Policy
 from model.limits.table import DecisionBundle
+from server.batches import COLUMNS, columns_of
 
 INCOME, REQUESTED = 600_000, 1_000_000  # fen
 AGE, TERM_MONTHS, TENURE_MONTHS = 30, 12, 24
@@ -36,22 +37,13 @@ def decide_all(node: Node, evidence: pl.DataFrame, model: Path, policy_file: Pat
         decide(request, policy, bundle, StateSnapshot(), request.as_of, explain=False)
         for request in _requests(evidence, amounts, policy, bundle)
     ]
-    return pl.DataFrame({"id": evidence["id"], **_columns(decisions)})
+    return _columns(decisions).insert_column(0, evidence["id"])
 
 
-def _columns(decisions: list[Decision]) -> dict[str, pl.Series]:
-    return {
-        "decision": pl.Series([d.decision for d in decisions], dtype=pl.String),
-        "amount_fen": pl.Series([d.amount_fen for d in decisions], dtype=pl.Int64),
-        "apr_bp": pl.Series([d.apr_bp for d in decisions], dtype=pl.Int32),
-        "score": pl.Series([d.score for d in decisions], dtype=pl.Int16),
-        "band": pl.Series([d.band for d in decisions], dtype=pl.String),
-        "confidence": pl.Series([d.confidence for d in decisions], dtype=pl.String),
-        "binding_cap": pl.Series([d.binding_cap for d in decisions], dtype=pl.String),
-        "reasons": pl.Series(["+".join(r.code for r in d.reasons) for d in decisions], dtype=pl.String),
-        "reasons_zh": pl.Series([";".join(r.zh for r in d.reasons) for d in decisions], dtype=pl.String),
-        "reasons_en": pl.Series(["; ".join(r.en for r in d.reasons) for d in decisions], dtype=pl.String),
-    }
+def _columns(decisions: list[Decision]) -> pl.DataFrame:
+    """What a batch's table has of a decision, but for its request's id and the whole text."""
+    shown = {name: kind for name, kind in COLUMNS.items() if name not in ("request_id", "json")}
+    return pl.DataFrame([columns_of(decision, b"")[1:-1] for decision in decisions], shown, orient="row")
 
 
 def _requests(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,10 +58,7 @@ def simulate(
 
 
 def _check(sizes: dict[str, int]) -> None:
-    """Refuses sizes out of range, and an installation that cannot draw."""
-    for name in ("jinja2", "matplotlib"):
-        if find_spec(name) is None:
-            raise InputError(_WHERE, name, "is not installed", remedy=f"pip install {name}")
+    """Refuses sizes out of range."""
     for option, value in sizes.items():
         low, high = _RANGES[option]
         if not low <= value <= high:
@@ -71,12 +67,17 @@ def _check(sizes: dict[str, int]) -> None:
 
 def _written(study: Study, out: Path, force: bool, jobs: int, say: Console) -> dict[str, Any]:
     """Runs all books and writes the folder, whole or not at all."""
+    from simulations.folders import new_folder
     from simulations.months.evidence import fit_model
-    from simulations.months.report import new_folder, write_study
+    from simulations.months.report import write_study
     from simulations.months.running import run_all
 
     seeds = len(study.seeds)
-    with new_folder(out, force) as part:
+    if out.exists() and not force:
+        raise InputError(out, "", "exists already", remedy="give another --out, or --force to replace it")
+    if out.exists() and not out.is_dir():
+        raise InputError(out, "", "is no folder", remedy="give another --out")
+    with new_folder(out) as part:
         plan = study.plan(fit_model())
         say.print(f"{len(plan.tasks)} books of {study.months} months on each of {seeds} seeds", highlight=False)
         found = run_all(plan, study.seeds, jobs, lambda n: say.print(f"seed {n} of {seeds}", highlight=False))

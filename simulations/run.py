@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from clients.config import Node
 from model.inputs import InputError
 from server.failures import RunFailed
 from simulations import preflight
+from simulations.folders import new_folder
 from simulations.gate import pass_gate
 from simulations.loopback import LoopbackGrid
 from simulations.report import add_audit, write_report
@@ -60,8 +59,7 @@ def simulate(settings: Settings, say: Say = lambda text: None) -> Result:
     say("reading the holders' files")
     with TemporaryDirectory(prefix="fedscore-") as scratch:
         notes = tuple(preflight.check(preflight.node_of(settings, Path(scratch)), settings))
-    part = _beside(settings.out)
-    try:
+    with new_folder(settings.out) as part:
         node = preflight.node_of(settings, part)
         loaded = time.monotonic() - began
         with _phases_told(say):
@@ -70,9 +68,6 @@ def simulate(settings: Settings, say: Say = lambda text: None) -> Result:
         report = write_report(part, node, settings, notes, {"load": loaded})
         say("auditing")
         add_audit(part, report, pass_gate(part))
-        _replace(part, settings.out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return Result(settings.out, report, notes)
 
 
@@ -94,27 +89,6 @@ def _flower(settings: Settings, node: Node, out: Path) -> None:
     failure = flower_run(settings.run_config(out), len(node.federation.holders))
     if failure is not None:
         raise RunFailed(failure)
-
-
-def _beside(out: Path) -> Path:
-    """A fresh temporary folder beside `out`."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise InputError(out, "", f"cannot be written ({error.strerror})", remedy="give another --out") from None
-
-
-def _replace(part: Path, out: Path) -> None:
-    """Puts the finished folder in place; an old one is moved aside first and deleted last."""
-    part.chmod(0o755)
-    if not out.exists():
-        part.rename(out)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
-    out.rename(aside / out.name)
-    part.rename(out)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextmanager

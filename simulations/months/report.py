@@ -5,17 +5,13 @@ from __future__ import annotations
 import base64
 import csv
 import json
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
-from model.inputs import InputError
 from simulations.months.charts import Chart, draw_all
 from simulations.months.narrative import captions
 from simulations.months.study import MAIN, Found, Study
@@ -44,36 +40,6 @@ def write_study(out: Path, study: Study, found: Found) -> dict[str, Any]:
         (out / f"{name}.png").write_bytes(chart.png)
     (out / "report.html").write_text(_page(study, summary, charts), encoding="utf-8")
     return summary
-
-
-@contextmanager
-def new_folder(out: Path, force: bool) -> Iterator[Path]:
-    """A temporary folder beside `out` that takes its place at the end; where anything fails, nothing is left.
-
-    Raises:
-        InputError: `out` exists and `force` is not set, or its parent cannot be written.
-    """
-    if out.exists() and not force:
-        raise InputError(out, "", "exists already", remedy="give another --out, or --force to replace it")
-    if out.exists() and not out.is_dir():
-        raise InputError(out, "", "is no folder", remedy="give another --out")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise InputError(out, "", f"cannot be written ({error.strerror})", remedy="give another --out") from None
-    try:
-        yield part
-        part.chmod(0o755)
-        if out.exists():
-            out.rename(part / ".old")
-            (part / ".old").rename(aside := part.with_name(part.name + ".old"))
-            part.rename(out)
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _write_months(path: Path, found: Found, study: Study) -> None:
