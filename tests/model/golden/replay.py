@@ -1,8 +1,8 @@
 """Replays the golden decisions with nothing but the standard library: `python replay.py`, or `--write` after a change.
 
-Sixty questions with their states lie in `limits.jsonl`, each with the SHA-256 of its decision's bytes, sentences in both
-languages included, and what it says in short. A change of engine, policy or catalogue shows here, and so would a
-Python or a machine on which the same inputs gave other bytes.
+Sixty questions with their states lie in `limits.jsonl`, each with the SHA-256 of its decision's bytes, texts in both
+languages included, and what it says in short. A change of engine, policy or catalogue shows here, as would
+a Python or a machine on which the same inputs gave other bytes.
 """
 
 from __future__ import annotations
