@@ -253,7 +253,7 @@ def trained(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
 
     def train(batch: int, present: int = 200, persons: int = 1000, holders: int = 2) -> Floats:
         cohort = Aligned(np.arange(present), np.zeros(present, np.int8), np.zeros(present, np.int8))
-        monkeypatch.setattr(training, "aligned", lambda node, name: cohort)
+        monkeypatch.setattr(training, "aligned", lambda node, name, plan: cohort)
         monkeypatch.setattr(training, "poisson_batch", lambda rng, n, q: np.arange(batch))
         names = [f"payments/pay-{i + 1}" for i in range(holders)]
         lines = tuple(Release(n, n[9:], CLIP_NORM * (1 + 1e-9), size, 2, 1.0, probability=0.1) for n in names)
