@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from pathlib import Path
 from types import UnionType
@@ -130,7 +130,7 @@ def joined(parts: Mapping[str, bytes]) -> bytes:
     >>> joined({"b": canonical([1]), "a": b"null"})
     b'{"a":null,"b":[1]}'
     """
-    return b"{" + b",".join(_encode(name).encode() + b":" + parts[name] for name in sorted(parts)) + b"}"
+    return b"{" + b",".join(_member(name) + parts[name] for name in sorted(parts)) + b"}"
 
 
 def digest(value: object) -> str:
@@ -140,6 +140,11 @@ def digest(value: object) -> str:
     '44136fa3'
     """
     return sha256(canonical(value)).hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _member(name: str) -> bytes:
+    return _encode(name).encode() + b":"
 
 
 @cache

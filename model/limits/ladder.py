@@ -135,6 +135,8 @@ def account_of(events: Iterable[Event], policy: Policy) -> Account:
     ('trial', 2, 200)
     """
     once = {event.event_id: event for event in events}.values()
+    if not once:
+        return Account()
     items: list[tuple[datetime, str, Event | _Cycle]] = [
         (event.at, event.event_id, event) for event in once if event.kind not in OF_CYCLE
     ]

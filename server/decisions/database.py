@@ -27,7 +27,7 @@ _FORMS = "write sqlite:///limits.db or postgresql://user@host/name"
 _SHORTEST = 512  # bytes of a database; SQLite takes a shorter file for a new one
 _MIGRATIONS = 7_243_921  # PostgreSQL's advisory lock of whoever migrates; any number, the same in all processes
 _PATIENCE_S = 30  # for which SQLite waits for another process's write
-_PRAGMAS = ("foreign_keys=ON", "synchronous=FULL", "secure_delete=ON", "wal_autocheckpoint=0")
+_PRAGMAS = ("foreign_keys=ON", "synchronous=FULL", "secure_delete=ON", "wal_autocheckpoint=0", "cache_size=-65536")
 
 
 def open_database(url: str, *, create: bool = False) -> Engine:

@@ -143,8 +143,9 @@ def gather(unit: Unit, person: Person, asked: DecisionRequest, policy: Policy | 
         raise Refused(422, "invalid", "points are kept by the service; leave the field out.", "points")
     domains = dict.fromkeys([*active.bundle.table.optional, *asked.blocks])
     blocks = {d: persons.evidence_of(person, asked, d, active.fed(d)) for d in domains}
-    request = replace(asked, blocks=blocks, points=person.points(rules, asked.subject_ref))
     account, book = person.account(rules), portfolio.load(unit.connection)
+    points = persons.eligible_points(account, rules, asked.subject_ref)
+    request = replace(asked, blocks=blocks, points=points)
     again = person.waiting is not None and person.asked is not None and person.asked.request_id == asked.request_id
     earlier = replace(person, applications=person.applications[:-1]) if again else person
     state = snapshot(account, rules, asked.as_of, book.book(rules, earlier, account.limit_fen, asked.as_of))

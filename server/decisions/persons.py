@@ -81,11 +81,6 @@ class Person:
         """The person with one more application, and those older than 30 days forgotten."""
         return replace(self, applications=(*(at for at in self.applications if at > now - MONTH), now))
 
-    def points(self, policy: Policy, subject_ref: str) -> int:
-        """The eligible points; none for those held out to measure the programme."""
-        held_out = arm_bp("points-holdout", subject_ref) < policy.programme.holdout_bp
-        return 0 if held_out else self.account(policy).points
-
     def with_receipt(self, receipt: Receipt) -> Person:
         """The person with a partner's newer receipt.
 
@@ -99,6 +94,12 @@ class Person:
             elif receipt.as_of <= known.as_of:
                 raise InputError("receipt", "as_of", "must be newer than that of the last receipt: this one was used")
         return replace(self, receipts={**self.receipts, receipt.domain: (*others, receipt)})
+
+
+def eligible_points(account: Account, policy: Policy, subject_ref: str) -> int:
+    """The points that count; none for those held out to measure the programme."""
+    held_out = arm_bp("points-holdout", subject_ref) < policy.programme.holdout_bp
+    return 0 if held_out else account.points
 
 
 def evidence_of(person: Person, request: DecisionRequest, domain: str, fed: bool) -> BlockEvidence | None:

@@ -60,6 +60,7 @@ def run(service: Service, host: str, port: int) -> None:
         raise InputError("serve", "port", f"cannot be listened on ({error.strerror})", port, "give another") from None
     gc.freeze()  # what the start made stays; collecting it again and again would only make callers wait
     gc.set_threshold(20_000, 20, 50)
+    sys.setswitchinterval(0.001)  # the writer computes, and whoever has an answer must not wait long for its turn
     app = create_app(service)
     app.state.runner = Runner(service)
     to_stderr()

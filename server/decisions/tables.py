@@ -45,7 +45,7 @@ def stamp(at: datetime | None = None) -> str:
     '2026-11-23T01:00:00.000000Z'
     """
     moment = datetime.now(UTC) if at is None else at.astimezone(UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return f"{moment.isoformat(timespec='microseconds')[:26]}Z"
 
 
 def _text(name: str, *, null: bool = False, key: bool = False) -> Column[str]:

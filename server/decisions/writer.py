@@ -24,6 +24,7 @@ from server.decisions.problems import Refused
 
 T = TypeVar("T")
 GROUP = 256  # jobs of one commit at most
+BUSY_S, GATHER_S = 0.005, 0.004  # a commit so short ago means: busy; then so long for others to come
 
 
 class StoreUnavailable(RuntimeError):
@@ -67,6 +68,7 @@ class Writer:
         self._engine, self._watch = engine, watch
         self._queue: SimpleQueue[_Task | None] = SimpleQueue()
         self._gate, self._closed = threading.Lock(), False
+        self._ended = 0.0  # when the last commit did
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
@@ -116,8 +118,13 @@ class Writer:
                     _resolve(left.future, _Done(error=StoreUnavailable("the writer has ended")))
 
     def _taken(self) -> list[_Task | None]:
-        """Waits for a job and takes all that are there; None comes last and ends the thread."""
+        """Waits for a job and takes all that are there; None comes last and ends the thread.
+
+        While jobs come one upon the other it waits a moment for more: fewer commits leave more time for the rest.
+        """
         taken = [self._queue.get()]
+        if time.monotonic() - self._ended < BUSY_S:
+            time.sleep(GATHER_S)
         while taken[-1] is not None and len(taken) < GROUP:
             try:
                 taken.append(self._queue.get_nowait())
@@ -133,6 +140,7 @@ class Writer:
         try:
             with begin(self._engine) as connection:
                 done = [_attempt(connection, task.job) for task in tasks]
+            self._ended = time.monotonic()
         except _JobFailed as failed:
             return self._one_by_one(tasks) if len(tasks) > 1 else [_Done(error=_told(failed.error))]
         except Exception as error:  # no job's: the transaction did not begin, or not commit
