@@ -232,7 +232,7 @@ def _billed(account: Account, cycle: _Cycle, policy: Policy) -> Account:
         return replace(late, frozen_cycles=0, stage="trial", rung=0, limit_fen=min(late.limit_fen, rungs[0]))
     if cycle.dpd >= rule.demote_dpd_days and late.stage != "none":
         rung = max(late.rung - 1, 0) if late.stage == "trial" else rung_of(policy, late.limit_fen - 1)
-        return replace(late, hold_cycles=2, stage="trial", rung=rung, limit_fen=min(late.limit_fen, rungs[rung]))
+        return replace(late, hold_cycles=2, stage="trial", rung=rung, limit_fen=min(late.limit_fen, rungs[min(rung, len(rungs) - 1)]))
     return late
 
 
@@ -271,8 +271,10 @@ def _happened(account: Account, event: Event, policy: Policy) -> Account:
 def _accepted(account: Account, event: Event, policy: Policy) -> Account:
     """An offer taken: the new limit; a step of the ladder begins where the offer is another one than before.
 
-    A limit is worth the rung below it at least, and one that is not lowered loses no rung.
+    A limit is worth the rung below it at least, and one that is not lowered loses no rung. What is closed stays so.
     """
+    if account.closed:
+        return account
     stages: dict[Kind | None, Stage] = {"TRIAL": "trial", "SEASONING": "seasoned", "STANDARD": "standard"}
     stage: Stage = "standard" if account.stage == "standard" else stages.get(event.offer, account.stage)
     kept = account.rung if event.amount_fen >= account.limit_fen else 0

@@ -69,7 +69,7 @@ class Classes:
     strong_thin_pd_max_bp: Bp
     thin_seasoning_bp: Bp
     thick_trial: bool
-    review_refer_pd_bp: Bp
+    review_refer_pd_bp: Bp = 1950  # of policies that were kept before it was a field
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Strict reading of JSON text: the one rule for requests from a file, a batch or a service.
 
 Refused, with the field's path: a name given twice, fractions, NaN and Infinity, numbers of more digits than any field
-takes, names that are no short line. Refused as a whole: what is not UTF-8, not JSON, too large or nested too deeply.
+takes, names that are no short line, half of a surrogate pair. Refused as a whole: what is not UTF-8, not JSON, too
+large or nested too deeply.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_DIGITS = 19
 MAX_NAME = 100
+_HALF = "must not hold half of a surrogate pair"
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{\]}]', re.DOTALL)
 
 
@@ -49,14 +51,19 @@ def loads(text: bytes | str, source: str | Path) -> object:
         raise InputError(source, "", f"must be at most {MAX_BYTES} bytes", len(text))
     try:
         decoded = text if isinstance(text, str) else text.decode()
-    except UnicodeDecodeError:
+        if isinstance(text, str):
+            text.encode()
+    except UnicodeError:
         raise InputError(source, "", "is not UTF-8 text", remedy="write it as UTF-8") from None
     if not decoded.strip():
         raise InputError(source, "", "is empty")
     if decoded.count("{") + decoded.count("[") > MAX_DEPTH and _too_deep(decoded):
         raise InputError(source, "", f"must not be nested deeper than {MAX_DEPTH} levels")
     try:
-        return _STRICT.decode(decoded)
+        value: object = _STRICT.decode(decoded)
+        if "\\u" in decoded and not _encodes(value):  # only an escape can write half a pair
+            raise _Refused("", _HALF)
+        return value
     except (json.JSONDecodeError, _Refused):
         raise _located(decoded, source) from None
 
@@ -72,6 +79,15 @@ def _located(text: str, source: str | Path) -> InputError:
     return InputError(source, where, refused.rule, refused.value)
 
 
+def _encodes(value: object) -> bool:
+    """Whether all texts in a value can be written as UTF-8."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _too_deep(text: str) -> bool:
     """Whether brackets outside of strings are nested deeper than `MAX_DEPTH`."""
     depth = 0
@@ -84,14 +100,14 @@ def _too_deep(text: str) -> bool:
 
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
-    if len(table) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _Refused(next(name for name in names if names.count(name) > 1), "is given twice")
     together = "".join(table)
     if not together.isprintable() or len(together) > MAX_NAME:  # then one of them may be: look at each
         for name in table:
             if len(name) > MAX_NAME or not name.isprintable():
                 raise _Refused("", f"must have names of at most {MAX_NAME} printable characters", name)
+    if len(table) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Refused(next(name for name in names if names.count(name) > 1), "is given twice")
     return table
 
 
@@ -121,6 +137,8 @@ def _place(value: object, where: str = "") -> tuple[str, _Refused]:
     """The path of the first refused value, and why it is; the value holds one, and is not deep."""
     if isinstance(value, _Refused):
         return (f"{where}.{value.name}" if where and value.name else where or value.name), value
+    if isinstance(value, str) and not _encodes(value):
+        return where, _Refused("", _HALF)
     parts = [(f"{where}.{k}" if where else k, v) for k, v in value.items()] if isinstance(value, dict) else []
     parts += [(f"{where}[{at}]", v) for at, v in enumerate(value)] if isinstance(value, list) else []
     found = (_place(item, path) for path, item in parts)

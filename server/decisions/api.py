@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
@@ -21,6 +22,7 @@ from server.decisions.problems import Refused, refusal
 from server.decisions.records import ChainBroken
 from server.decisions.service import Service
 from server.decisions.vault import CannotUnseal, Forgotten
+from server.decisions.what_if import Pace
 from server.decisions.writer import StoreUnavailable
 
 log = logging.getLogger("fedscore.decisions")
@@ -39,15 +41,15 @@ _DESK = Path(__file__).with_name("desk")
 def create_app(service: Service) -> FastAPI:
     """The app of a service; it serves until the service is closed."""
     app = FastAPI(title="fedscore decisions", version="1", docs_url=None, redoc_url=None)
-    app.state.service = service
+    app.state.service, app.state.pace = service, Pace()
     for routes in (routes_decisions, routes_accounts, routes_reviews, routes_batches, routes_operations):
         app.include_router(routes.router)
     # FastAPI looks for parameters that this route has not: it only documents it
     app.router.routes.insert(0, Route("/v1/decisions", routes_decisions.decide, methods=["POST"]))
     app.mount("/desk", StaticFiles(directory=_DESK, html=True), name="desk")
-    for kind in (Refused, InputError, NotInForce, HTTPException, RequestValidationError, Forgotten):
+    for kind in (Refused, InputError, NotInForce, HTTPException, RequestValidationError, Forgotten, DataError):
         app.add_exception_handler(kind, _expected)
-    for broken in (StoreUnavailable, ChainBroken, CannotUnseal):
+    for broken in (StoreUnavailable, SQLAlchemyError, ChainBroken, CannotUnseal):
         app.add_exception_handler(broken, _broken)
     app.add_middleware(_Watched, service=service)
     return app
@@ -107,6 +109,8 @@ def _expected(request: Request, error: Exception) -> Response:
         return _problem(refusal(error))
     if isinstance(error, Forgotten):
         return _problem(Refused(404, "erased", "The person was erased."))
+    if isinstance(error, DataError):
+        return _problem(Refused(422, "invalid", "A value is none that can be kept, such as a text with a NUL in it."))
     if isinstance(error, HTTPException):
         return _problem(Refused(error.status_code, "http", str(error.detail)))
     return _problem(Refused(422, "invalid", "A parameter of the address breaks its rule.", "query"))

@@ -83,6 +83,9 @@ def create(connection: Connection, vault: Vault, data: dict[str, str | None], by
         InputError: names the field that is wrong; a name is never used twice, so that records stay clear.
     """
     caller = read(Caller, data, "key")
+    if caller.role == "applicant":  # a key would show everybody
+        remedy = "ask POST /v1/decisions/ID/link for a link"
+        raise InputError("key", "role", "must not be applicant: an applicant has a link, never a key", remedy=remedy)
     if (caller.role == "partner") != (caller.partner is not None):
         raise InputError("key", "partner", "must be given for the role partner, and only for it", caller.partner)
     known = [row.name for row in partners.active(connection)]

@@ -13,7 +13,7 @@ from model.limits.request import DecisionRequest, parse_request
 from server.decisions.problems import Refused
 from server.decisions.receipts import SKEW
 
-OLDEST = timedelta(hours=24)
+OLDEST = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,5 +48,5 @@ def ask_of(data: Any, key: str, caller: str, now: datetime) -> Ask:
     if request.as_of > now + SKEW:
         raise InputError("request", "as_of", "must not lie in the future", remedy="leave it out: it is now")
     if request.as_of < now - OLDEST:
-        raise InputError("request", "as_of", "must be of the last 24 hours", remedy="leave it out: it is now")
+        raise InputError("request", "as_of", "must be of the last ten minutes", remedy="leave it out: it is now")
     return Ask(caller, key, digest, request)

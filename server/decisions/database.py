@@ -27,6 +27,8 @@ _FORMS = "write sqlite:///limits.db or postgresql://user@host/name"
 _SHORTEST = 512  # bytes of a database; SQLite takes a shorter file for a new one
 _MIGRATIONS = 7_243_921  # PostgreSQL's advisory lock of whoever migrates; any number, the same in all processes
 _PATIENCE_S = 30  # for which SQLite waits for another process's write
+# each of the 40 threads that answer may read; beside them write the writer and read sweeper, batches and checkpoints
+_POOL = {"pool_size": 20, "max_overflow": 40, "pool_timeout": 5}
 _PRAGMAS = ("foreign_keys=ON", "synchronous=FULL", "secure_delete=ON", "wal_autocheckpoint=0", "cache_size=-65536")
 
 
@@ -43,13 +45,13 @@ def open_database(url: str, *, create: bool = False) -> Engine:
     parsed = _parse(url)
     if parsed.drivername == "sqlite":
         _prepare_file(Path(parsed.database or ""), create)
-        engine = create_engine(parsed, hide_parameters=True, connect_args={"timeout": _PATIENCE_S})
+        engine = create_engine(parsed, hide_parameters=True, connect_args={"timeout": _PATIENCE_S}, **_POOL)
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     else:
         ours = {"connect_timeout": 10, "client_encoding": "UTF8"}
         options = {name: value for name, value in ours.items() if name not in parsed.query}
-        engine = create_engine(parsed, hide_parameters=True, pool_pre_ping=True, connect_args=options)
+        engine = create_engine(parsed, hide_parameters=True, pool_pre_ping=True, connect_args=options, **_POOL)
         event.listen(engine, "connect", _set_up_postgresql)
     try:
         with _told(engine), engine.connect() as connection:

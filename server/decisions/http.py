@@ -66,8 +66,9 @@ def visitor(request: Request, *roles: Role) -> Visitor:
 
 
 def own(who: Visitor, record: Record) -> Record:
-    """The record, if it is the caller's to see: an applicant sees one person's only."""
-    if who.link is not None and record.subject_ref != who.link.subject_ref:
+    """The record, if it is the caller's to see: an applicant sees one person's only, and without a link nobody's."""
+    seen = who.link.subject_ref if who.link is not None else None
+    if who.role == "applicant" and (seen is None or record.subject_ref != seen):
         raise Refused(404, "unknown_decision", "No decision of that id is known.", "decision_id")
     return record
 

@@ -41,35 +41,38 @@ class Portfolio:
 
     def book(self, policy: Policy, person: Person, limit_fen: int, now: datetime) -> Book:
         """What a decision must know beside the account; the person's own limit is in the exposure already."""
-        rule, brake, today = policy.portfolio, policy.breakers, _day(now) == self.day
+        rule, brake, today = policy.portfolio, policy.breakers, day_of(now) == self.day
         recent = self.first_payments[-brake.window :]
         tripped = len(recent) == brake.window and recent.count("1") * 10_000 > brake.first_payment_bp * brake.window
         full = today and (self.trials >= rule.trials_per_day or self.trial_fen >= rule.trial_fen_per_day)
+        counted = person.trial_day == day_of(now)
         waiting = person.waiting
         return Book(
-            applications_30d=len(person.applied(now).applications) - 1,
-            deferrals=waiting.times if waiting else 0,
+            applications_30d=len(person.recent(now)),
+            deferrals=0 if waiting is None else waiting.times if waiting.open else policy.defer.max_times,
             first_deferred_at=waiting.since if waiting else None,
             headroom_fen=max(0, rule.exposure_fen - self.exposure_fen + limit_fen),
-            trials_stopped=tripped or full,
+            trials_stopped=tripped or (full and not counted),
         )
 
-    def decided(self, decision: Decision, stage: str, now: datetime) -> Portfolio:
-        """After a decision: a small limit for somebody new counts for its day."""
-        if stage != "none" or decision.kind not in ("TRIAL", "SEASONING"):
-            return self
-        today = _day(now)
+    def granted(self, decision: Decision, now: datetime) -> Portfolio:
+        """After a small limit for somebody new, who was not counted for that day yet."""
+        today = day_of(now)
         begun = self if self.day == today else replace(self, day=today, trials=0, trial_fen=0)
         return replace(begun, trials=begun.trials + 1, trial_fen=begun.trial_fen + decision.amount_fen)
 
-    def happened(self, event: Event, change_fen: int, policy: Policy) -> Portfolio:
-        """After an event of an account whose limit changed by `change_fen`."""
-        after = replace(self, exposure_fen=max(0, self.exposure_fen + change_fen)) if change_fen else self
-        if event.cycle != 1 or event.kind not in ("paid", "late"):
+    def moved(self, change_fen: int) -> Portfolio:
+        """After an account's limit changed."""
+        return replace(self, exposure_fen=max(0, self.exposure_fen + change_fen)) if change_fen else self
+
+    def happened(self, person: Person, event: Event, policy: Policy) -> Portfolio:
+        """After an event of an account: the first that tells how a small limit's first payment went is counted."""
+        after, freeze = self, policy.trial.freeze_dpd_days
+        if person.account(policy).stage not in ("trial", "seasoned") or not _settles(event, freeze):
             return after
-        missed = event.dpd >= policy.trial.freeze_dpd_days
-        if event.kind == "late" and not missed:
+        if any(_settles(before, freeze) for before in person.events):
             return after
+        missed = event.dpd >= freeze
         outcomes = (after.first_payments + "01"[missed])[-policy.breakers.window :]
         return replace(after, first_payments=outcomes)
 
@@ -97,5 +100,11 @@ def save(connection: Connection, before: Portfolio, after: Portfolio) -> None:
         connection.execute(table.insert(), {"id": 1, "body": body})
 
 
-def _day(now: datetime) -> str:
+def _settles(event: Event, freeze_days: int) -> bool:
+    """Whether an event tells how the first payment went."""
+    return event.cycle == 1 and (event.kind == "paid" or (event.kind == "late" and event.dpd >= freeze_days))
+
+
+def day_of(now: datetime) -> str:
+    """The day in UTC."""
     return now.astimezone(UTC).date().isoformat()

@@ -18,6 +18,7 @@ _TITLES = {
     415: "Wrong media type",
     422: "The request breaks a rule",
     429: "Too many requests",
+    500: "The service failed",
     503: "Not available now",
 }
 
@@ -40,8 +41,9 @@ class Refused(Exception):
 
     def document(self) -> dict[str, Any]:
         """The problem document; `field` only where one is wrong."""
-        said = {"type": f"urn:fedscore:problem:{self.code}", "title": _TITLES[self.status], "status": self.status}
-        return said | {"code": self.code, "detail": self.detail} | ({"field": self.field} if self.field else {})
+        said: dict[str, Any] = {"type": f"urn:fedscore:problem:{self.code}", "title": _TITLES.get(self.status, "Error")}
+        said |= {"status": self.status, "code": self.code, "detail": self.detail}
+        return said | ({"field": self.field} if self.field else {})
 
 
 def refusal(error: InputError | NotInForce) -> Refused:

@@ -14,12 +14,13 @@ from time import monotonic
 from sqlalchemy import Connection, select, update
 
 from model.inputs import InputError
-from model.limits.fields import plain, read
-from model.limits.policy import NotInForce, check_in_force, parse_policy
+from model.limits.fields import digest, plain, read
+from model.limits.lint import lint
+from model.limits.policy import NotInForce, check_in_force
 from model.limits.schema import Policy
 from model.limits.table import DecisionBundle
 from server.decisions import chain
-from server.decisions.problems import Refused
+from server.decisions.problems import Refused, refusal
 from server.decisions.tables import bundle as bundles
 from server.decisions.tables import partner as partners
 from server.decisions.tables import policy as policies
@@ -37,15 +38,17 @@ class Active:
         policy: the champion.
         bundle: the model.
         partners: public keys of registered partners by (domain, name).
+        signed: domains that ever had one: their sub-scores come signed for good.
     """
 
     policy: Policy
     bundle: DecisionBundle
     partners: Mapping[tuple[str, str], str]
+    signed: frozenset[str]
 
     def fed(self, domain: str) -> bool:
         """Whether the domain's sub-scores come signed."""
-        return any(known == domain for known, _ in self.partners)
+        return domain in self.signed
 
 
 class Registry:
@@ -59,13 +62,22 @@ class Registry:
         self._read_at = 0.0
 
     def policy(self, connection: Connection, sha256: str) -> Policy:
-        """The policy of a hash; raises `Refused` (404) where it was never uploaded."""
+        """The policy of a hash; raises `Refused` (404) where it was never uploaded.
+
+        It was linted when it came: what is refused today must not keep a past decision from being made again.
+        """
         if sha256 not in self._policies:
-            policy = parse_policy(self._document(connection, policies.c, sha256), "stored policy")
-            if policy.sha256 != sha256:
-                raise RuntimeError(f"the stored policy {sha256} is another one")
+            policy = read(Policy, self.document(connection, sha256), "stored policy")
+            policy.__dict__["sha256"] = sha256  # worked out anew, fields that it has by default since would count
             self._policies[sha256] = policy
         return self._policies[sha256]
+
+    def document(self, connection: Connection, sha256: str) -> object:
+        """The policy of a hash as it was kept; raises `Refused` (404) where it was never uploaded."""
+        found = self._document(connection, policies.c, sha256)
+        if digest(found) != sha256:
+            raise RuntimeError(f"the stored policy {sha256} is another one")
+        return found
 
     def bundle(self, connection: Connection, sha256: str) -> DecisionBundle:
         """The model of a hash; raises `Refused` (404) where it never decided."""
@@ -89,9 +101,10 @@ class Registry:
         model = connection.execute(select(bundles.c.sha256).order_by(bundles.c.seq.desc()).limit(1)).scalar()
         if rule is None or model is None:
             raise Refused(503, "not_in_force", "No policy is active.")
-        keys = select(partners.c.domain, partners.c.name, partners.c.public_key).where(partners.c.revoked_at.is_(None))
-        known = {(domain, name): key for domain, name, key in connection.execute(keys)}
-        return Active(self.policy(connection, rule), self.bundle(connection, model), known)
+        rows = connection.execute(select(partners)).all()
+        known = {(row.domain, row.name): row.public_key for row in rows if row.revoked_at is None}
+        signed = frozenset(row.domain for row in rows)
+        return Active(self.policy(connection, rule), self.bundle(connection, model), known, signed)
 
     def _document(self, connection: Connection, columns: object, sha256: str) -> object:
         """What the record that installed it says: the chain vouches for it."""
@@ -101,6 +114,18 @@ class Registry:
         if record is None:
             raise Refused(404, "unknown_version", "No policy or model of that hash is known.")
         return record.body["document"]
+
+
+def holds(active: Active, now: datetime) -> None:
+    """Raises `Refused` (503) where the policy or the model does not hold now."""
+    try:
+        check_in_force(active.policy, now)
+    except NotInForce as error:
+        raise refusal(error) from None
+    bundle = active.bundle
+    if bundle.valid_until is not None and now >= bundle.valid_until:
+        told = f"The model {bundle.bundle_id} was valid until {bundle.valid_until.isoformat()}."
+        raise Refused(503, "not_in_force", told)
 
 
 def active_policy(connection: Connection) -> str | None:
@@ -148,6 +173,7 @@ def activate(connection: Connection, vault: Vault, sha256: str, by: str, now: da
 
     Raises:
         Refused: 404 unknown, 409 not approved (the challenger of its experiment too), 503 not in force.
+        InputError: it breaks a rule that has come since it was uploaded.
     """
     row, known = _row(connection, sha256), Registry(vault)
     if len(json.loads(row["approved_by"])) < 2:
@@ -158,6 +184,8 @@ def activate(connection: Connection, vault: Vault, sha256: str, by: str, now: da
     rival = policy.experiment.challenger_sha256 if policy.experiment else sha256
     if len(json.loads(_row(connection, rival)["approved_by"])) < 2 or not _holds(known.policy(connection, rival), now):
         raise Refused(409, "challenger_not_approved", "Its challenger must be approved by two persons and in force.")
+    for version in (sha256, rival):
+        lint(known.policy(connection, version), "policy")
     _install(connection, vault, sha256, by)
 
 
@@ -181,13 +209,14 @@ def begin_with(connection: Connection, vault: Vault, policy: Policy | None, now:
         InputError: another policy is active and holds.
     """
     active = active_policy(connection)
-    if active is not None and (policy is None or policy.sha256 == active):
-        check_in_force(Registry(vault).policy(connection, active), now)
+    present = Registry(vault).policy(connection, active) if active is not None else None
+    if present is not None and policy in (None, present):
+        check_in_force(present, now)
         return
     if policy is None:
         raise NotInForce("no policy is active; give the first one")
     check_in_force(policy, now)
-    if active is not None and _holds(Registry(vault).policy(connection, active), now):
+    if present is not None and _holds(present, now):
         remedy = "leave it out; upload, approve and activate another one through the API"
         raise InputError("policy", "sha256", f"must be that of the active policy, {active}", policy.sha256, remedy)
     upload(connection, vault, policy, "start")

@@ -15,12 +15,16 @@ from server.decisions.views import inputs_of
 
 
 def replayed(unit: Unit, record: Record) -> dict[str, Any]:
-    """Whether the decision of a record is made again identically, and the hash of its bytes as stored."""
+    """Whether the decision of a record is made again identically, with which engine it was, and both hashes.
+
+    Another engine may decide otherwise: then it is not identical, and the engine's version says why.
+    """
     body = record.body
     stored = canonical(body["decision"])
     made = _again(unit, record, body).to_json()
     return {
         "identical": made == stored,
+        "engine": body["decision"]["versions"]["engine"],
         "sha256": sha256(stored).hexdigest(),
         "replayed_sha256": sha256(made).hexdigest(),
     }

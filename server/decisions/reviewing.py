@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Literal
 from uuid import uuid4
@@ -13,6 +13,7 @@ from sqlalchemy import select, update
 from model.inputs import InputError
 from model.limits.decision import Decision
 from model.limits.fields import plain, read
+from model.limits.ladder import Event
 from model.limits.override import Note, OverrideOrder, overridden
 from model.limits.request import DecisionRequest, Uuid
 from server.decisions import chain, portfolio
@@ -76,7 +77,7 @@ def second(unit: Unit, order_id: str, by: str) -> Record:
         raise Refused(404, "erased", "The person of this override was erased.")
     order = read(OverrideOrder, asked.body["order"], "stored override")
     result = _overridden(given, decision, order, unit)
-    record = _stored(unit, given, result, Cause("override", by), order)
+    record = _stored(unit, given, result, Cause("override", by), order, row["ordered_by"])
     done = {"state": "applied", "approved_by": by, "closed_at": stamp(unit.now)}
     unit.connection.execute(update(orders).where(orders.c.order_id == order_id).values(done))
     return record
@@ -112,13 +113,19 @@ def _overridden(given: Inputs, decision: Decision, order: OverrideOrder, unit: U
     return overridden(given.case(), decision, order, unit.now)
 
 
-def _stored(unit: Unit, given: Inputs, decision: Decision, cause: Cause, order: OverrideOrder) -> Record:
+def _stored(
+    unit: Unit, given: Inputs, decision: Decision, cause: Cause, order: OverrideOrder, ordered_by: str = ""
+) -> Record:
     person = known(unit, given.request.subject_ref)
     asked: DecisionRequest = person.asked or given.request
     current = Inputs(
         given.request, given.policy, given.bundle, given.state, given.account, portfolio.load(unit.connection)
     )
-    more = {"order": plain(order), "overridden_at": stamp(unit.now)}
+    more = {"order": order, "overridden_at": stamp(unit.now), "ordered_by": ordered_by or cause.by}
+    if order.reason == "fraud_concern" and not order.amount_fen:  # no later data undoes it: a person must clear it
+        suspicion = Event(f"override-{uuid4()}", "fraud_suspected", unit.now)
+        chain.append(unit.connection, unit.vault, "event", asked.subject_ref, {"by": cause.by, "event": suspicion})
+        person = replace(person, events=(*person.events, suspicion))
     return store(unit, Made(person, asked, current, decision, more), cause)
 
 
@@ -155,7 +162,7 @@ def rule(unit: Unit, appeal_id: str, ruling: Ruling, by: str) -> tuple[Mapping[s
     if row is None or row["closed_at"] is not None:
         raise Refused(404, "unknown_appeal", "No open appeal of that id is known.", "appeal_id")
     record = record_of(unit, row["decision_id"])
-    if record.body["by"] == by:
+    if by in (record.body["by"], record.body.get("ordered_by")):
         raise Refused(403, "same_person", "Whoever made the decision may not judge its appeal.")
     if row["assigned_to"] not in (None, by):
         raise Refused(409, "assigned", "Another reviewer has this appeal.")
@@ -174,7 +181,8 @@ def rule(unit: Unit, appeal_id: str, ruling: Ruling, by: str) -> tuple[Mapping[s
 
 
 def _changed(unit: Unit, decision_id: str, order: OverrideOrder, by: str) -> Record:
-    given, decision = _standing(unit, decision_id)
+    person = known(unit, str(record_of(unit, decision_id).subject_ref))
+    given, decision = _standing(unit, person.current or decision_id)
     if order.amount_fen > given.policy.override.second_person_above_fen:
         raise Refused(409, "second_person", "Above this sum use an override, which a second person approves.", "order")
     return _stored(unit, given, _overridden(given, decision, order, unit), Cause("appeal", by), order)

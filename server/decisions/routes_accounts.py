@@ -12,11 +12,12 @@ from model.limits.request import Pseudonym
 from server.decisions import accounts
 from server.decisions.accounts import EventReport
 from server.decisions.database import scrub
-from server.decisions.deciding import Cause, Unit, refresh
+from server.decisions.deciding import Cause, Unit
 from server.decisions.http import answer, decision_answer, json_of, read_of, service_of, takes, told, visitor, written
 from server.decisions.persons import Consent
 from server.decisions.problems import Refused
 from server.decisions.receipts import Receipt, check_receipt
+from server.decisions.refreshing import refresh
 from server.decisions.subjects import find, overview
 
 router = APIRouter(prefix="/v1", tags=["persons"])
@@ -91,7 +92,7 @@ async def subscores(request: Request) -> Response:
     made = await written(request, lambda unit: _received(unit, many, who.partner))
     for record in made:
         told(request, record)
-    return answer({"received": len(many), "refreshed": len(made)}, 202)
+    return answer({"received": len(many)}, 202)  # whether a person has applied is not a partner's to know
 
 
 def _received(unit: Unit, many: list[Any], partner: str | None) -> list[Any]:

@@ -31,10 +31,9 @@ from server.decisions.records import Record
 from server.decisions.replay import replayed
 from server.decisions.subjects import changes, successor
 from server.decisions.views import decision_view, envelope, inputs_of, inputs_view, record_of
-from server.decisions.what_if import Pace, tried
+from server.decisions.what_if import tried
 
 router = APIRouter(prefix="/v1", tags=["decisions"])
-_pace = Pace()
 
 
 @router.get("/me")
@@ -131,7 +130,7 @@ async def what_if(request: Request, decision_id: str) -> Response:
     changes = data.get("changes") if isinstance(data, dict) else None
     if not isinstance(changes, dict) or data.keys() != {"changes"}:
         raise Refused(422, "invalid", "changes must be a table of new values by path.", "changes")
-    _pace.check(who.link.decision_id if who.link else who.name)
+    request.app.state.pace.check(who.link.decision_id if who.link else who.name)
 
     def job(unit: Unit) -> Any:
         record = own(who, record_of(unit, decision_id))
@@ -144,11 +143,16 @@ async def what_if(request: Request, decision_id: str) -> Response:
 
 
 @router.post("/decisions/{decision_id}/link")
-def link(request: Request, decision_id: str) -> Response:
+async def link(request: Request, decision_id: str) -> Response:
     """A token with which the applicant sees this decision for half an hour: /desk/#t=TOKEN."""
-    visitor(request, "service", "officer")
-    service = service_of(request)
-    with service.read() as unit:
+    who, service = visitor(request, "service", "officer"), service_of(request)
+
+    def job(unit: Unit) -> Record:
         record = record_of(unit, decision_id)
+        note = {"by": who.name, "decision_id": decision_id}
+        chain.append(unit.connection, unit.vault, "link", record.subject_ref, note)
+        return record
+
+    record = await written(request, job)
     token, issued = issue(service.store.vault, decision_id, str(record.subject_ref), service.clock())
     return answer({"token": token, "expires_at": issued.expires_at})

@@ -7,6 +7,7 @@ import tomllib
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy import select
+from starlette.concurrency import run_in_threadpool
 
 from model.inputs import InputError
 from model.limits.fields import plain
@@ -24,17 +25,28 @@ from server.decisions.tables import policy as policies
 
 router = APIRouter(tags=["operation"])
 _READERS: tuple[Role, ...] = ("service", "officer", "reviewer", "auditor", "admin")
+_MOST_DOTS = 100  # in a line: the time that tomllib takes for a dotted key grows with the square of its parts
 
 
 async def _policy_of(request: Request) -> Policy:
-    """A policy from the body: TOML as it is written, or JSON."""
-    text = await body_of(request)
-    if request.headers.get("content-type", "").startswith("application/json"):
-        return parse_policy(loads(text, "policy"), "policy")
+    """A policy from the body: TOML as it is written, or JSON; others are answered while it is read."""
+    as_json = request.headers.get("content-type", "").startswith("application/json")
+    return await run_in_threadpool(_parsed, await body_of(request), as_json)
+
+
+def _parsed(body: bytes, as_json: bool) -> Policy:
+    if as_json:
+        return parse_policy(loads(body, "policy"), "policy")
     try:
-        return parse_policy(tomllib.loads(text.decode()), "policy")
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError("policy", "", f"is not valid TOML ({error})", remedy="mend that line") from None
+        text = body.decode()
+        if any(line.count(".") > _MOST_DOTS for line in text.split("\n")):
+            raise InputError("policy", "", f"must not have more than {_MOST_DOTS} dots in a line")
+        return parse_policy(tomllib.loads(text), "policy")
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, thousands of digits, or nested too deeply
+        what = " ".join(str(error).split())
+        raise InputError("policy", "", f"is not valid TOML ({what})", remedy="mend that line") from None
 
 
 @router.get("/v1/policies")
@@ -48,10 +60,10 @@ def listed(request: Request) -> Response:
 
 @router.get("/v1/policies/{sha256}")
 def document(request: Request, sha256: str) -> Response:
-    """One policy, whole."""
+    """One policy, whole, as it was kept: its hash is of this document."""
     visitor(request, *_READERS)
     with service_of(request).read() as unit:
-        return answer(plain(unit.registry.policy(unit.connection, sha256)))
+        return answer(unit.registry.document(unit.connection, sha256))
 
 
 @router.post("/v1/policies/validate")

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from model.inputs import InputError
 from model.limits.policy import NotInForce, check_in_force
 from model.limits.schema import Policy
 from model.limits.table import DecisionBundle
-from server.decisions import registry
+from server.decisions import chain, registry
 from server.decisions.api_keys import ApiKeys
 from server.decisions.database import begin, checkpoint, snapshot
-from server.decisions.deciding import Cause, Unit, overdue, refresh
+from server.decisions.deciding import Unit
 from server.decisions.metrics import Metrics
 from server.decisions.problems import Refused
+from server.decisions.refreshing import expire, overdue
 from server.decisions.registry import Registry
 from server.decisions.store import Store
-from server.decisions.writer import StoreUnavailable, Writer
+from server.decisions.writer import Writer
 
+log = logging.getLogger("fedscore.decisions")
 T = TypeVar("T")
 SWEEP_S, CHECKPOINT_S = 15.0, 1.0
 
@@ -34,6 +36,11 @@ SWEEP_S, CHECKPOINT_S = 15.0, 1.0
 def utc_now() -> datetime:
     """The clock of a service."""
     return datetime.now(UTC)
+
+
+def failed(error: BaseException, where: str) -> None:
+    """Logs what nobody expected; its words may quote a row, so only the kind is told."""
+    log.error("failed", extra={"fields": {"error": type(error).__name__, "where": where}})
 
 
 class Service:
@@ -58,6 +65,7 @@ class Service:
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         with begin(store.engine) as connection:
+            chain.lock(connection)  # of two first starts at once, the second finds what the first began with
             registry.begin_with(connection, store.vault, policy, clock())
             registry.install(connection, store.vault, bundle)
         self.store, self.clock = store, clock
@@ -67,10 +75,13 @@ class Service:
         self.writer = Writer(store.engine, self.metrics.committed)
         self.in_flight: set[tuple[str, str]] = set()
         self._stop = threading.Event()
-        self._sweeper = threading.Thread(target=self._sweep, name="sweeper", daemon=True)
-        self._sweeper.start()
-        self._checkpoints = threading.Thread(target=self._checkpoint, name="checkpoints", daemon=True)
-        self._checkpoints.start()
+        repeated = (("sweeper", SWEEP_S, self.sweep), ("checkpoints", CHECKPOINT_S, partial(checkpoint, store.engine)))
+        self._repeaters = [
+            threading.Thread(target=self._repeat, args=work, name=work[0], daemon=True) for work in repeated
+        ]
+        for thread in self._repeaters:
+            thread.start()
+        self.threads = [self.writer._thread, *self._repeaters]  # without one of them the service is not ready
 
     def write(self, job: Callable[[Unit], T]) -> Future[T]:
         """What the job returns, once it is durable; it may run twice, and must refuse before it writes."""
@@ -84,6 +95,9 @@ class Service:
 
     def ready(self) -> str:
         """Why the service cannot decide now; empty where it can."""
+        ended = [thread.name for thread in self.threads if not thread.is_alive()]
+        if ended:
+            return f"a thread has ended ({', '.join(ended)}); start the service again"
         try:
             with self.read() as unit:
                 policy = self.registry.active(unit.connection).policy
@@ -97,8 +111,8 @@ class Service:
     def close(self) -> None:
         """Takes no more work and returns when what was taken is durable."""
         self._stop.set()
-        self._sweeper.join()
-        self._checkpoints.join()
+        for thread in self._repeaters:
+            thread.join()
         self.writer.close()
         self.store.close()
 
@@ -106,21 +120,15 @@ class Service:
         """Decides for those whose waiting has ended; returns for how many."""
         with self.read() as unit:
             due = overdue(unit.connection, self.clock())
-        cause = Cause("refresh", "deadline")
-        waits = [self.write(partial(refresh, subject=subject, cause=cause)) for subject in due]
-        return sum(done.exception() is None for done in waits)
+        waits = [self.write(partial(expire, subject=subject)) for subject in due]
+        return sum(done.exception() is None and done.result() is not None for done in waits)
 
     def _unit(self, connection: Connection) -> Unit:
         return Unit(connection, self.store.vault, self.registry, self.clock())
 
-    def _sweep(self) -> None:
-        while not self._stop.wait(SWEEP_S):
+    def _repeat(self, name: str, seconds: float, work: Callable[[], object]) -> None:
+        while not self._stop.wait(seconds):
             try:
-                self.sweep()
-            except (StoreUnavailable, Refused):
-                continue  # the next round tries again
-
-    def _checkpoint(self) -> None:
-        while not self._stop.wait(CHECKPOINT_S):
-            with suppress(SQLAlchemyError):  # busy: the next second tries again
-                checkpoint(self.store.engine)
+                work()
+            except Exception as error:  # whatever it is, the next round tries again
+                failed(error, name)

@@ -35,10 +35,9 @@ def find(unit: Unit, text: str) -> tuple[str, str | None]:
 
 
 def successor(unit: Unit, record: Record) -> str | None:
-    """The person's newest decision where that is another than the record's."""
-    theirs = select(decision.c.decision_id).where(decision.c.subject_ref == record.subject_ref)
-    newest = unit.connection.execute(theirs.order_by(decision.c.seq.desc()).limit(1)).scalar_one_or_none()
-    return None if newest == record.index["decision_id"] else newest
+    """The person's decision that stands, where that is another than the record's."""
+    person = persons.load(unit.connection, unit.vault, str(record.subject_ref))
+    return None if person is None or person.current == record.index["decision_id"] else person.current
 
 
 def overview(unit: Unit, subject: str) -> dict[str, Any]:
@@ -57,7 +56,7 @@ def overview(unit: Unit, subject: str) -> dict[str, Any]:
         "blocks": _blocks(unit, person),
         "events": plain(person.events),
         "appeals": _appeals(unit, subject),
-        "waiting": plain(person.waiting),
+        "waiting": plain(person.waiting) if person.waits else None,
     }
 
 
@@ -88,8 +87,10 @@ def _line(row: Any) -> dict[str, Any]:
 def _blocks(unit: Unit, person: Person) -> dict[str, dict[str, Any]]:
     """What is held of each domain: the receipt that counts, and the recorded consent."""
     shown = {}
-    for domain in unit.registry.active(unit.connection).bundle.table.optional:
-        receipt, consent = newest_of(person.receipts.get(domain, ())), person.consents.get(domain)
+    active = unit.registry.active(unit.connection)
+    for domain in active.bundle.table.optional:
+        mine = [r for r in person.receipts.get(domain, ()) if (domain, r.partner) in active.partners]
+        receipt, consent = newest_of(mine), person.consents.get(domain)
         shown[domain] = {
             "partner": receipt.partner if receipt else None,
             "as_of": plain(receipt.as_of) if receipt else None,

@@ -28,6 +28,7 @@ OWN = frozenset(
 )
 _BLOCK_FIELDS = ("logit_e6", "quality")
 A_MINUTE, MINUTE_S = 60, 60.0
+MOST_CALLERS = 10_000  # kept in mind before those who are idle are forgotten
 
 
 def tried(given: Inputs, changes: Mapping[str, Any], role: Role) -> Decision:
@@ -73,6 +74,8 @@ class Pace:
     def check(self, caller: str) -> None:
         """Counts one question; raises `Refused` (429) above the pace."""
         now = monotonic()
+        if len(self._asked) >= MOST_CALLERS and caller not in self._asked:
+            self._asked = {name: asked for name, asked in self._asked.items() if now - asked[-1] < MINUTE_S}
         recent = self._asked.setdefault(caller, deque(maxlen=A_MINUTE))
         if len(recent) == A_MINUTE and now - recent[0] < MINUTE_S:
             raise Refused(429, "too_many", f"At most {A_MINUTE} what-if questions a minute; wait a little.")

@@ -37,7 +37,7 @@ def test_late_data_defers_with_a_deadline_and_is_decided_when_it_arrives(api: An
     assert [(r["code"], r["source"]) for r in waits["reasons"]] == [("D01", "ecommerce")]
     api.later(hours=5)
     sent = api.call("shop", "POST", "/v1/subscores", receipt(body["subject_ref"], logit_e6=-600_000))
-    assert (sent.status_code, sent.json()) == (202, {"received": 1, "refreshed": 1})
+    assert (sent.status_code, sent.json()) == (202, {"received": 1})
     person = api.call("officer", "GET", f"/v1/subjects/{body['subject_ref']}").json()
     newest = person["decisions"][0]
     assert (newest["decision"], newest["cause"], newest["parent_id"]) == (
@@ -69,12 +69,12 @@ def test_after_the_deadline_it_is_decided_without_the_late_data(api: Any, asked:
 
 
 def test_a_new_sub_score_refreshes_a_standing_limit(api: Any, asked: Any, receipt: Any) -> None:
-    body = asked(requested_fen=None)
+    body = asked(requested_fen=None, blocks={"payments": FRESH, "tax_business": FRESH, "ecommerce": LATE})
     api.call("shop", "POST", "/v1/subscores", receipt(body["subject_ref"]))
     before = api.decided(body)["decision"]
     assert before["blocks"]["ecommerce"] == "fresh"
     worse = receipt(body["subject_ref"], logit_e6=900_000, as_of=datetime.fromisoformat("2026-11-25T01:30:00+00:00"))
-    assert api.call("shop", "POST", "/v1/subscores", worse).json()["refreshed"] == 1
+    assert api.call("shop", "POST", "/v1/subscores", worse).status_code == 202
     newest = api.call("officer", "GET", f"/v1/subjects/{body['subject_ref']}").json()["decisions"][0]
     assert 0 < newest["amount_fen"] < before["amount_fen"]
 
@@ -142,8 +142,16 @@ def test_a_withdrawn_consent_deletes_the_sub_score_and_decides_without_it(api: A
     assert (refused.status_code, refused.json()["code"]) == (409, "consent_withdrawn")
     again = api.ask(asked(requested_fen=None, blocks={"ecommerce": LATE}))
     assert (again.status_code, again.json()["field"]) == (422, "blocks.ecommerce.consent")
-    assert api.call("service", "PUT", path, agreed).status_code == 200
+    revived = api.call("service", "PUT", path, agreed)
+    assert (revived.status_code, revived.json()["field"]) == (422, "granted_at")
+    api.later(minutes=5)
+    assert api.call("service", "PUT", path, agreed | {"granted_at": "2026-11-25T02:03:00Z"}).status_code == 200
+    used = receipt(subject)
+    assert api.call("shop", "POST", "/v1/subscores", used).json()["field"] == "as_of"
     assert api.call("shop", "POST", "/v1/subscores", newer).status_code == 202
+    newest = api.call("officer", "GET", f"/v1/subjects/{subject}").json()["decisions"][0]
+    got = api.call("officer", "GET", f"/v1/decisions/{newest['decision_id']}").json()["decision"]
+    assert got["blocks"]["ecommerce"] == "fresh"
 
 
 def test_an_expired_consent_is_refused_and_one_that_expires_ends_the_answer(api: Any, asked: Any) -> None:

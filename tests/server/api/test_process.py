@@ -164,7 +164,10 @@ def survive(serving: Any, asked: Any, folder: Path, kills: int) -> None:
         threads = [threading.Thread(target=load) for _ in range(4)]
         for thread in threads:
             thread.start()
-        time.sleep(chance.uniform(0.1, 0.6))
+        enough, deadline = len(answered) + 8, time.monotonic() + 30
+        while len(answered) < enough and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0.0, 0.4))
         process.end(signal.SIGKILL)
         stop.set()
         for thread in threads:
