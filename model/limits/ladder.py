@@ -232,7 +232,8 @@ def _billed(account: Account, cycle: _Cycle, policy: Policy) -> Account:
         return replace(late, frozen_cycles=0, stage="trial", rung=0, limit_fen=min(late.limit_fen, rungs[0]))
     if cycle.dpd >= rule.demote_dpd_days and late.stage != "none":
         rung = max(late.rung - 1, 0) if late.stage == "trial" else rung_of(policy, late.limit_fen - 1)
-        return replace(late, hold_cycles=2, stage="trial", rung=rung, limit_fen=min(late.limit_fen, rungs[min(rung, len(rungs) - 1)]))
+        lower = rungs[min(rung, len(rungs) - 1)]
+        return replace(late, hold_cycles=2, stage="trial", rung=rung, limit_fen=min(late.limit_fen, lower))
     return late
 
 

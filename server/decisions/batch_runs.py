@@ -77,7 +77,7 @@ def accept(unit: Unit, rows: int, caller: str) -> str:
     record = chain.append(
         unit.connection, unit.vault, "batch", None, {"batch_id": batch_id, "by": caller, "rows": rows}
     )
-    head = {"batch_id": batch_id, "caller": caller, "state": LOADING, "rows": rows, "done": 0}
+    head = {"batch_id": batch_id, "caller": caller, "state": LOADING, "rows": rows}
     unit.connection.execute(batch.insert(), {**head, "at": stamp(unit.now), "seq": record.seq})
     return batch_id
 

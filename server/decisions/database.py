@@ -29,7 +29,7 @@ _MIGRATIONS = 7_243_921  # PostgreSQL's advisory lock of whoever migrates; any n
 _PATIENCE_S = 30  # for which SQLite waits for another process's write
 # each of the 40 threads that answer may read; beside them write the writer and read sweeper, batches and checkpoints
 _POOL = {"pool_size": 20, "max_overflow": 40, "pool_timeout": 5}
-_PRAGMAS = ("foreign_keys=ON", "synchronous=FULL", "secure_delete=ON", "wal_autocheckpoint=0", "cache_size=-65536")
+_PRAGMAS = ("foreign_keys=ON", "synchronous=FULL", "secure_delete=ON", "wal_autocheckpoint=0", "cache_size=-16384")
 
 
 def open_database(url: str, *, create: bool = False) -> Engine:

@@ -14,7 +14,6 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from model.inputs import InputError
-from model.limits.policy import NotInForce, check_in_force
 from model.limits.schema import Policy
 from model.limits.table import DecisionBundle
 from server.decisions import chain, registry
@@ -81,7 +80,7 @@ class Service:
         ]
         for thread in self._repeaters:
             thread.start()
-        self.threads = [self.writer._thread, *self._repeaters]  # without one of them the service is not ready
+        self.threads = [self.writer.thread, *self._repeaters]  # without one of them the service is not ready
 
     def write(self, job: Callable[[Unit], T]) -> Future[T]:
         """What the job returns, once it is durable; it may run twice, and must refuse before it writes."""
@@ -100,9 +99,8 @@ class Service:
             return f"a thread has ended ({', '.join(ended)}); start the service again"
         try:
             with self.read() as unit:
-                policy = self.registry.active(unit.connection).policy
-                check_in_force(policy, self.clock())
-        except (Refused, NotInForce, InputError) as error:
+                registry.holds(self.registry.active(unit.connection), self.clock())
+        except (Refused, InputError) as error:
             return str(error)
         except Exception as error:  # whatever the database says, it is not ready; its words may quote a row
             return f"the database does not answer ({type(error).__name__})"

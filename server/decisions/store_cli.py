@@ -48,7 +48,7 @@ def upgrade(url: Url = _URL) -> None:
 @keys.command("add")
 def add_key(
     name: Name,
-    role: Annotated[str, typer.Option(help="applicant, service, officer, reviewer, auditor, admin or partner.")],
+    role: Annotated[str, typer.Option(help="service, officer, reviewer, auditor, admin or partner.")],
     partner: Annotated[str | None, typer.Option(help="Whose sub-scores it may send; for the role partner.")] = None,
     database: Database = _URL,
     vault: VaultFile = None,

@@ -223,11 +223,10 @@ batch = Table(
     _text("caller"),
     Column("state", Text, nullable=False, index=True),
     Column("rows", Integer, nullable=False),
-    Column("done", Integer, nullable=False),
     _text("at"),
     _seq(),
 )
-"""Batches of `caller` (an API key's name): `done` of `rows` lines are answered; `at` is its arrival."""
+"""Batches of `caller` (an API key's name): `state` is loading until all `rows` are kept, then running."""
 
 batch_row = Table(
     "batch_row",

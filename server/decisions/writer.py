@@ -69,8 +69,8 @@ class Writer:
         self._queue: SimpleQueue[_Task | None] = SimpleQueue()
         self._gate, self._closed = threading.Lock(), False
         self._ended = 0.0  # when the last commit did
-        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self.thread.start()
 
     def submit(self, job: Callable[[Connection], T]) -> Future[T]:
         """What the job returns, once it is durable.
@@ -98,7 +98,7 @@ class Writer:
         with self._gate:
             self._closed = True
             self._queue.put(None)
-        self._thread.join()
+        self.thread.join()
 
     def _run(self) -> None:
         try:

@@ -137,7 +137,7 @@ def test_an_erased_person_is_gone_from_every_table_and_the_chain_holds(
     decide(store, 2)
     with begin(store.engine) as connection:
         seq = chain.append(connection, store.vault, "event", person(1), {"n": 1}).seq
-        rows = {"batch_id": "b", "caller": "x", "state": "open", "rows": 2, "done": 0, "at": "", "seq": seq}
+        rows = {"batch_id": "b", "caller": "x", "state": "open", "rows": 2, "at": "", "seq": seq}
         connection.execute(insert(batch), rows)
         for number in (1, 2):
             connection.execute(insert(account), {"subject_ref": person(number), "state": b"\x01"})

@@ -182,7 +182,6 @@ Table(
     _text("caller"),
     Column("state", Text, nullable=False, index=True),
     Column("rows", Integer, nullable=False),
-    Column("done", Integer, nullable=False),
     _text("at"),
     _seq(),
 )
