@@ -80,6 +80,8 @@ def by_the_table(events: list[Event]) -> dict:
     at = dict.fromkeys(("rung", "limit", "clean", "total", "hold", "points", "lates"), 0)
     at |= {"stage": "none", "frozen": None, "closed": False}
     for _, _, what, event in sorted(rows, key=lambda row: row[:2]):
+        if what == "accepted" and at["closed"]:
+            continue
         if what == "accepted":
             named = {"TRIAL": "trial", "SEASONING": "seasoned", "STANDARD": "standard"}[event.offer]
             stage = "standard" if at["stage"] == "standard" else named

@@ -89,12 +89,13 @@ HARD = {
 }
 
 
-@pytest.mark.parametrize("body", HARD.values(), ids=HARD.keys())
-def test_a_policy_that_is_hard_to_read_is_refused_at_once(api: Any, body: str | bytes) -> None:
-    for path in ("/v1/policies/validate", "/v1/policies"):
-        began = time.monotonic()
-        problem(api.call("admin", "POST", path, body), 422, "invalid")
-        assert time.monotonic() - began < 2
+def test_a_policy_that_is_hard_to_read_is_refused_at_once(api: Any) -> None:
+    for name, body in HARD.items():
+        for path in ("/v1/policies/validate", "/v1/policies"):
+            began = time.monotonic()
+            field = "legal.min_age" if name == "hexadecimal" else None
+            problem(api.call("admin", "POST", path, body), 422, "invalid", field)
+            assert time.monotonic() - began < 2
 
 
 def lost(api: Any, table: str) -> None:
