@@ -24,7 +24,7 @@ from server.decisions.problems import Refused
 
 T = TypeVar("T")
 GROUP = 256  # jobs of one commit at most
-BUSY_S, GATHER_S = 0.005, 0.004  # a commit so short ago means: busy; then so long for others to come
+BUSY_S, GATHER_S, FEW = 0.005, 0.004, 3  # a commit so short ago means: busy; with few waiting, so long for others
 
 
 class StoreUnavailable(RuntimeError):
@@ -123,7 +123,7 @@ class Writer:
         While jobs come one upon the other it waits a moment for more: fewer commits leave more time for the rest.
         """
         taken = [self._queue.get()]
-        if time.monotonic() - self._ended < BUSY_S:
+        if time.monotonic() - self._ended < BUSY_S and self._queue.qsize() < FEW:
             time.sleep(GATHER_S)
         while taken[-1] is not None and len(taken) < GROUP:
             try:
