@@ -207,6 +207,8 @@ def store(unit: Unit, made: Made, cause: Cause) -> chain.Record:
     }
     record = chain.append_decision(unit.connection, unit.vault, row, body)
     after = _moved_on(unit, made, cause, str(row["decision_id"]))
+    if after is made.person:
+        return record
     persons.save(unit.connection, unit.vault, subject, after, known=made.person != Person())
     if after.trial_day != made.person.trial_day:
         portfolio.save(unit.connection, given.book, given.book.granted(decision, unit.now))
