@@ -134,3 +134,21 @@ def test_a_start_never_replaces_a_policy_that_holds(api: Any) -> None:
                 registry.begin_with(connection, vault, policy, api.clock[0])
         registry.begin_with(connection, vault, longer, api.clock[0])
         assert registry.active_policy(connection) == longer.sha256
+
+
+@pytest.mark.parametrize("shadow", [True, False])
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_challenger_that_expires_stops_nobody(api: Any, asked: Any, shadow: bool) -> None:
+    brief = SMALLER.replace("expires_at = 2027-11-01", "expires_at = 2026-11-26")
+    rival = api.call("admin", "POST", "/v1/policies", brief).json()["sha256"]
+    trial = (
+        f'[experiment]\nid = "all"\nchallenger_sha256 = "{rival}"\nshare_bp = 10000\nshadow = {str(shadow).lower()}\n'
+    )
+    for name in ("admin", "admin2"):
+        api.call(name, "POST", f"/v1/policies/{rival}/approve")
+    champion = activated(api, TOML.replace('version = "2026.11.0"', 'version = "2026.11.3"') + trial)
+    decides = rival if not shadow else champion
+    assert api.decided(asked(1))["decision"]["versions"]["policy_sha256"] == decides
+    api.later(days=1)
+    got = api.decided({key: value for key, value in asked(2).items() if key != "as_of"})
+    assert (got["decision"]["versions"]["policy_sha256"], got["experiment"]["failed"]) == (champion, True)

@@ -183,3 +183,18 @@ def test_a_request_is_one_whichever_key_sends_it(api: Any, asked: Any) -> None:
     first = api.ask(body)
     other = api.ask(body, role="officer")
     assert (other.content, other.headers["idempotent-replayed"]) == (first.content, "true")
+
+
+def test_a_small_limit_s_first_payment_is_counted_once_and_no_other_limit_s(api: Any, asked: Any) -> None:
+    from server.decisions import portfolio
+
+    for number, blocks in ((1, {}), (2, {"payments": FRESH, "tax_business": FRESH})):
+        body = asked(number, blocks=blocks)
+        got, subject = api.decided(body), body["subject_ref"]
+        assert got["decision"]["kind"] == ("STANDARD" if blocks else "TRIAL")
+        told(api, subject, "accepted", decision_id=got["decision_id"])
+        for days in (30, 31):
+            assert told(api, subject, "late", cycle=1, dpd=days).status_code == 201
+        assert told(api, subject, "paid", cycle=1, dpd=40).status_code == 201
+    with api.service.read() as unit:
+        assert portfolio.load(unit.connection).first_payments == "1"
