@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -12,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.config import Node
+from clients.identity import private_key
 from clients.tables import Cohort, Table, load_cohort, load_table
 from model.federation import LENDER
 from model.inputs import InputError
 from model.wire import TRAIN_ROWS, pack, unpack
 from privacy.alignment import positions, tokens
-from privacy.envelope import new_key, public_key, seal, unseal
+from privacy.envelope import new_key, seal, unseal
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,6 @@ class Aligned:
     def trainable(self) -> NDArray[np.int64]:
         """Places in the cohort of the training persons that this holder has."""
         return np.flatnonzero((self.group == TRAIN_ROWS) & (self.rows >= 0))
-
-
-def private_key(folder: Path) -> bytes:
-    """This holder's key for sealed messages, made on first use and kept on its disk only."""
-    path = folder / "seal.key"
-    if not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(new_key())
-    return path.read_bytes()
 
 
 def sizes_of(node: Node) -> dict[str, int]:
@@ -143,8 +133,3 @@ def _table(key: _Key) -> Table:
 @lru_cache(maxsize=4)
 def _cohort(key: _Key) -> Cohort:
     return load_cohort(key.node.federation, key.node.seed)
-
-
-def public_key_of(node: Node, name: str) -> bytes:
-    """The public part of this holder's sealing key."""
-    return public_key(private_key(node.folder(name)))

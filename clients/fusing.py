@@ -10,8 +10,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from clients.cohort import cohort_of, private_key
+from clients.cohort import cohort_of
 from clients.config import Node
+from clients.identity import private_key
 from clients.orders import Agreement, once, once_all
 from clients.scoring import BUCKET_E6, Evidence
 from model import estimates, fusion

@@ -12,10 +12,11 @@ from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
-from clients.cohort import accept, hand_out, public_key_of, sizes_of
+from clients.cohort import accept, hand_out, sizes_of
 from clients.config import Node
 from clients.fusing import fuse, open_evidence
 from clients.homes import assign, learn, presence
+from clients.identity import introduction
 from clients.orders import Agreement, ledger, reserve
 from clients.responses import told_labels
 from clients.scoring import Evidence, score
@@ -105,7 +106,7 @@ def _describe(node: Node, config: Config, content: RecordDict) -> Records:
                 "name": name,
                 "domain": holder.domain,
                 "contract": holder.contract.to_dict() if holder.contract else None,
-                "key": base64.b64encode(public_key_of(node, name)).decode(),
+                **introduction(node, name),
             }
         )
     described: dict[str, Any] = {"holders": holders}

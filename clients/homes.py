@@ -17,8 +17,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.cohort import aligned, cohort_of, private_key
+from clients.cohort import aligned, cohort_of
 from clients.config import Node
+from clients.identity import private_key
 from model.federation import LENDER
 from model.inputs import InputError
 from privacy.alignment import homes

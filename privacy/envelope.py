@@ -1,8 +1,8 @@
 """Sealing for one receiver, so that the coordinator relays only ciphertext.
 
 X25519 (an ephemeral key a message), HKDF-SHA256 bound to both public keys and the context, ChaCha20-Poly1305. The
-receiver's key is announced through the coordinator: a coordinator that deviates from the protocol could swap it.
-Signed keys come with the deployment; until then this holds against a coordinator that only looks.
+receiver's key is announced through the coordinator: a coordinator that deviates from the protocol could swap it. By
+itself this holds against a coordinator that only looks; `privacy.signing` adds who sent a packet and whose a key is.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _RAW = (serialization.Encoding.Raw, serialization.PublicFormat.Raw)
 
 
 class SealBroken(ValueError):
-    """A sealed message that was altered, or sealed for another receiver or context."""
+    """A sealed message that was altered, or is for another receiver or context; a signature or a key that is wrong."""
 
 
 def new_key() -> bytes:

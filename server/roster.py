@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,19 +14,30 @@ from model.encoding import Encoding
 from model.federation import LENDER
 from model.terms import PrivacyTerms
 from model.wire import DESCRIBE
+from privacy.signing import keys_of
 from server.exchange import Exchange, Post
 from server.failures import RunFailed
 
 
 @dataclass(frozen=True)
 class Member:
-    """One data holder: its node, its domain, its public contract and its public key (base64)."""
+    """One data holder: its node, its domain, its public contract, and what it announced of its keys (base64).
+
+    A member that is only planned with has no `verify` and `bound`, which no holder would take for an announcement.
+    """
 
     name: str
     node: int
     domain: str
     contract: Contract | None
     key: str
+    verify: str = ""
+    bound: str = ""
+
+    @property
+    def public(self) -> dict[str, str]:
+        """What an order tells the others about its keys."""
+        return {"key": self.key, "verify": self.verify, "bound": self.bound}
 
     @property
     def edges(self) -> dict[str, tuple[float, ...]]:
@@ -138,10 +148,9 @@ def discover(exchange: Exchange, grid: Grid, wait: float) -> Roster:
 
 def _member(row: Mapping[str, Any], node: int) -> Member:
     contract = Contract.from_dict(row["contract"]) if row["contract"] else None
-    key = str(row["key"])
-    if len(base64.b64decode(key)) != 32:
-        raise ValueError("a public key has the wrong length")
-    return Member(str(row["name"]), node, str(row["domain"]), contract, key)
+    name, told = str(row["name"]), {field: str(row[field]) for field in ("key", "verify", "bound")}
+    keys_of(name, told)
+    return Member(name, node, str(row["domain"]), contract, **told)
 
 
 def _terms(data: Mapping[str, Any]) -> Terms:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clients.cohort import accept, cohort_of, hand_out, public_key_of, table_of
+from clients.cohort import accept, cohort_of, hand_out, table_of
 from clients.config import Node
+from clients.identity import public_key_of
 from clients.orders import Agreement
 from clients.scoring import Evidence, score
 from model import averages

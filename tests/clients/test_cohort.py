@@ -7,8 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from clients.cohort import accept, aligned, cohort_of, hand_out, private_key, public_key_of, sizes_of, table_of
+from clients.cohort import accept, aligned, cohort_of, hand_out, sizes_of, table_of
 from clients.config import Node
+from clients.identity import private_key, public_key_of
 from clients.tables import load_cohort
 from model.federation import load_federation
 from model.wire import HELD_OUT, TRAIN_ROWS, unpack

@@ -78,7 +78,9 @@ def test_replies_hold_the_allow_listed_keys_and_nothing_else(run: Recorded) -> N
 def test_the_plain_part_of_each_reply_holds_public_facts_only(run: Recorded) -> None:
     told = {kind: json.loads(_config(run.again(kind))["json"]) for kind in KINDS}
     assert set(told[DESCRIBE]) <= {"holders", "programme"}
-    assert all(set(row) == {"name", "domain", "contract", "key"} for row in told[DESCRIBE]["holders"])
+    assert all(
+        set(row) == {"name", "domain", "contract", "key", "verify", "bound"} for row in told[DESCRIBE]["holders"]
+    )
     assert told[COHORT] == {}
     assert set(told[TRAIN]) == {"holder", "head"}
     assert set(told[SUBSCORES]) == {"holder"}

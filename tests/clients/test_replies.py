@@ -19,7 +19,7 @@ from simulations.loopback import FIRST_NODE, LoopbackGrid
 
 VALUE, PERSON = 987654.321, "MARKER-ID-77"
 COHORT_SIZE, PARTNERS = 600, ("pay-1", "pay-2")
-MARKS = (b"987654", PERSON.encode(), np.float64(VALUE).tobytes(), np.float32(VALUE).tobytes())
+MARKS = (b"987654.321", PERSON.encode(), np.float64(VALUE).tobytes(), np.float32(VALUE).tobytes())
 ALLOWED = {
     DESCRIBE: {"json"},
     COHORT: {"json", "sealed-pay-1", "sealed-pay-2"},

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from clients.cohort import aligned, cohort_of, hand_out, private_key, public_key_of
+from clients.cohort import aligned, cohort_of, hand_out
 from clients.config import Node
+from clients.identity import private_key, public_key_of
 from clients.orders import Agreement, reserve
 from clients.responses import told_labels
 from clients.training import Order, train

@@ -1,0 +1,78 @@
+"""Known wrong designs of the secure products, for `tests/mutants.py`: name, file, its text, the wrong one, the tests.
+
+Most leave every result right: only what a party sees gives them away.
+"""
+
+from __future__ import annotations
+
+SHARES, REFINING, RING = "privacy/shares.py", "privacy/refining.py", "privacy/ring.py"
+EXACT, SECRET = ("tests/privacy/test_shares.py",), ("tests/privacy/test_shares_secrecy.py",)
+STEP = ("tests/privacy/test_refining.py",)
+
+JOINT_MUTANTS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
+    (
+        "joint: reused dealer seed",
+        *(SHARES, "return os.urandom(32), os.urandom(32)", 'return b"\\1" * 32, b"\\2" * 32', SECRET),
+    ),
+    ("joint: mask forgets the chunk", SHARES, 'f"chunk|{chunk}"', '"chunk"', SECRET),
+    ("joint: mask forgets the owner", SHARES, '_derived(root, "mask", owner)', '_derived(root, "mask", "")', SECRET),
+    (
+        "joint: one party masks alone",
+        *(SHARES, " - _mask(seeds[0], chunk, rows.shape) - _mask(", " - np.uint64(0) * rows.view(np.uint64) - _mask("),
+        SECRET,
+    ),
+    (
+        "joint: one party's product term dropped",
+        *(SHARES, " + _products(self._blocks, own, shown)", "", EXACT),
+    ),
+    ("joint: the dealer's correction in the clear", SHARES, "np.uint64(0) - _dealt(", "np.uint64(0) * _dealt(", SECRET),
+    (
+        "joint: own share not random in split",
+        *(SHARES, "first = rng.words(values.size).reshape(values.shape)", "first = np.zeros(values.shape, np.uint64)"),
+        SECRET,
+    ),
+    (
+        "joint: a slice too long for a double",
+        RING,
+        "2**53 // _HALF**2",
+        "2**56 // _HALF**2",
+        ("tests/privacy/test_ring.py",),
+    ),
+    (
+        "joint: the masks of every step alike",
+        REFINING,
+        'f"step|{step}|chunk|{chunk}|{what}"',
+        'f"chunk|{chunk}|{what}"',
+        STEP,
+    ),
+    (
+        "joint: residuals opened without a mask",
+        REFINING,
+        "return share - _residual_mask(root, step, chunk, rows)[:, 0]",
+        "return share",
+        STEP,
+    ),
+)
+
+SIGNING, IDENTITY, SIGNED = "privacy/signing.py", "clients/identity.py", ("tests/privacy/test_signing.py",)
+PINNED = ("tests/clients/test_identity.py",)
+CHECKED = "    _check(sender_verify_key, signature, _addressed(public_key(private), message), _PACKET + context)\n"
+
+SIGNING_MUTANTS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
+    ("signing: signature not checked", SIGNING, CHECKED, "", SIGNED),
+    ("signing: signature forgets the receiver", SIGNING, "return receiver + message", "return message", SIGNED),
+    ("signing: signature forgets the context", SIGNING, "told = context.encode()", 'told = b""', SIGNED),
+    ("signing: a packet's signature binds a key", SIGNING, '"fedscore-packet|", "fedscore-key|"', '"", ""', SIGNED),
+    ("signing: binding not checked", SIGNING, "    _check(verify, bound, key, _BOUND + name)\n", "", SIGNED),
+    ("signing: changed key accepted", IDENTITY, "elif pins[other_name] != told:", "elif False:", PINNED),
+    (
+        "signing: the newest key is pinned",
+        *(IDENTITY, "if other_name not in pins:", "if pins.get(other_name) != told:", PINNED),
+    ),
+    ("signing: broken pins begun anew", IDENTITY, "        pins = None\n", "        pins = {}\n", PINNED),
+    ("signing: pins of one run", IDENTITY, "node.durable(own_name) / PEERS", "node.folder(own_name) / PEERS", PINNED),
+    (
+        "signing: a member's binding not checked",
+        *("server/roster.py", "    keys_of(name, told)\n", "", ("tests/server/test_roster.py",)),
+    ),
+)
