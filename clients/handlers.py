@@ -22,7 +22,9 @@ from clients.responses import told_labels
 from clients.scoring import Evidence, score
 from clients.training import Order, bins, train
 from model import wire
+from model.averages import families_of
 from model.contract import Contract
+from model.encoding import Encoding
 from model.federation import LENDER
 from model.inputs import InputError, whole
 from privacy.envelope import SealBroken, seal
@@ -236,7 +238,7 @@ def _fuse(node: Node, config: Config, content: RecordDict) -> Records:
 
 
 def _families(contract: Config) -> tuple[str, ...]:
-    return tuple(sorted({f.group for f in Contract.from_dict(contract).features}))
+    return families_of(Encoding.of(Contract.from_dict(contract)))
 
 
 _HANDLERS: dict[str, Callable[[Node, Config, RecordDict], Records]] = {

@@ -24,7 +24,7 @@ WARN_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Table:
-    """What one holder has: `codes` has shape (features, n) in the order of `ids`.
+    """What one holder has: `codes` has shape (parts, n) in the order of `ids`.
 
     `labels` are a partner's own outcomes where its contract names them. `raw` are the values of features with private
     bins, NaN where missing or special. `notes` are for the holder's own eyes.
@@ -85,14 +85,14 @@ def load_table(federation: Federation, holder: Holder) -> Table:
     notes: list[str] = []
     codes = np.empty((len(names), table.height), dtype=np.uint16)
     raw = {}
-    for row, part in zip(codes, encoding.parts, strict=True):
+    for row, part in zip(codes, encoding.features, strict=True):
         row[:] = _codes(part, table, where[part.feature.name], notes)
         if part.feature.private:
             raw[part.feature.name] = np.where(row < part.ordered, _numbers(table, part.feature.name), np.nan)
     labels = None
     if contract.outcome:
         labels = _labels(where[contract.outcome], contract.outcome, table[contract.outcome]).astype(np.float64)
-    return Table(table[federation.id], encoding, codes, labels, tuple(notes), raw)
+    return Table(table[federation.id], encoding, encoding.with_products(codes), labels, tuple(notes), raw)
 
 
 def _lender_columns(federation: Federation, wanted: Sequence[str]) -> tuple[pl.DataFrame, dict[str, Path]]:

@@ -93,7 +93,7 @@ class Block:
         return cls(engine, encoding, weights)
 
     def subscores(self, codes: Codes) -> Floats:
-        """Log-odds of default, shape (n,), from bins of shape (features, n)."""
+        """Log-odds of default, shape (n,), from bins of shape (parts, n)."""
         if self.engine == "scorecard":
             return self.encoding.gather(self.encoding.packed(codes), float(self.weights[0]), self.weights[1:])
         from model import network

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from model.inputs import InputError, read_toml, refuse_unknown
+from model.products import Product, read_products, reason_family
 
 KINDS = ("numeric", "ordinal", "categorical", "flag")
 SCALES = ("linear", "log", "signed-log")
@@ -60,7 +61,7 @@ class Contract:
 
     `outcome` names a partner's own outcome column, if it trains on that. `monotone` binds the directions of the
     features: published curves never run against them. That costs .001 to .003 AUC (docs/learner.md), so it is off
-    unless a lender needs it.
+    unless a lender needs it. `products` are pairs of features that count together too.
     """
 
     domain: str
@@ -68,6 +69,7 @@ class Contract:
     features: tuple[Feature, ...]
     outcome: str | None = None
     monotone: bool = False
+    products: tuple[Product, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -76,18 +78,24 @@ class Contract:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back."""
-        return asdict(self)
+        data = asdict(self)
+        if not self.products:  # a contract from before there were products keeps its hash
+            del data["products"]
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Contract:
         """The contract that `to_dict` wrote."""
         features = tuple(_from_plain(row) for row in data["features"])
-        return cls(data["domain"], data["version"], features, data.get("outcome"), data.get("monotone", False))
+        products = tuple(Product(tuple(p["of"]), p["degree"], p["group"]) for p in data.get("products", ()))
+        monotone = data.get("monotone", False)
+        return cls(data["domain"], data["version"], features, data.get("outcome"), monotone, products)
 
     def trainable(self, use_protected: bool) -> Contract:
-        """This contract without its protected features, unless `use_protected`."""
+        """This contract without its protected features and their products, unless `use_protected`."""
         kept = tuple(f for f in self.features if use_protected or not f.protected)
-        return replace(self, features=kept)
+        names = {f.name for f in kept}
+        return replace(self, features=kept, products=tuple(p for p in self.products if names.issuperset(p.of)))
 
     def with_edges(self, edges: Mapping[str, Sequence[float]]) -> Contract:
         """This contract with the edges of its private features filled in, by name."""
@@ -120,7 +128,7 @@ def load_contract(path: Path, domain: str | None = None) -> Contract:
         InputError: with file, field, rule and value, where anything is missing, misspelt or of another domain.
     """
     data = read_toml(path)
-    refuse_unknown(path, "", data, ("domain", "version", "outcome", "monotone", "feature"))
+    refuse_unknown(path, "", data, ("domain", "version", "outcome", "monotone", "feature", "product"))
     found = data.get("domain")
     if not isinstance(found, str) or not DOMAIN.fullmatch(found):
         rule, remedy = "must be lower-case words joined by '_'", 'add domain = "payments", for example'
@@ -145,7 +153,19 @@ def load_contract(path: Path, domain: str | None = None) -> Contract:
     for name in names:
         if names.count(name) > 1:
             raise InputError(path, f"feature.{name}", "is given more than once", remedy="delete one of them")
-    return Contract(found, version, features, outcome, monotone)
+    products = read_products(path, data.get("product", []), {f.name: f.group for f in features})
+    contract = Contract(found, version, features, outcome, monotone, products)
+    _check_directions(path, contract)
+    return contract
+
+
+def _check_directions(path: Path, contract: Contract) -> None:
+    """Nothing keeps a product to a direction, so none may bind its features."""
+    directed = {f.name for f in contract.features if f.direction} if contract.monotone else set()
+    for product in contract.products:
+        for name in (n for n in product.of if n in directed):
+            remedy = "delete the product, the direction or monotone"
+            raise InputError(path, f"product.{product.name}", "could break a monotone direction", name, remedy)
 
 
 def _feature(path: Path, number: int, row: Mapping[str, Any]) -> Feature:
@@ -172,7 +192,7 @@ def _feature(path: Path, number: int, row: Mapping[str, Any]) -> Feature:
         special=_texts(path, f"{where}.special", row.get("special", [])),
         edges=() if private else _edges(path, f"{where}.edges", row.get("edges", [])),
         direction=_one_of(path, f"{where}.direction", row.get("direction", ""), ("", *DIRECTIONS)),
-        group=_group(path, f"{where}.group", row.get("group", "other")),
+        group=reason_family(path, f"{where}.group", row.get("group", "other")),
         values=values,
         protected=_flag(path, f"{where}.protected", row.get("protected", False)),
         private=private,
@@ -203,12 +223,6 @@ def _check_numbers(path: Path, where: str, feature: Feature) -> None:
     if feature.edges and not feature.low < feature.edges[0] <= feature.edges[-1] <= feature.high:
         limits = f"range [{feature.low:g}, {feature.high:g}]"
         raise InputError(path, f"{where}.edges", f"must lie within its {limits}", list(feature.edges))
-
-
-def _group(path: Path, field: str, value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch("[a-z][a-z0-9_]*", value):
-        raise InputError(path, field, "must be lower-case letters, digits and '_'", value)
-    return value
 
 
 def _one_of(path: Path, field: str, value: object, allowed: tuple[str, ...]) -> str:

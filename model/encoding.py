@@ -3,7 +3,8 @@
 A person's value falls into one bin of each feature. A feature's bins are rows of a matrix, its *basis*: ordered bins
 get an orthonormal cosine basis whose k-th frequency is damped by 1/k, so that curves are smooth unless the data insist;
 special codes, missing, other and categories get an indicator column. Every basis row has norm at most 1, hence an
-encoded person (with the constant 1) has norm at most sqrt(features + 1): nothing is ever clipped.
+encoded person (with the constant 1) has norm at most sqrt(parts + 1): nothing is ever clipped. A *part* is a feature,
+or a product that the contract declares: its bins are all pairs of its two features' bins.
 
 A linear model is then one number per bin, so that training needs only the bins (two bytes a value), never the
 encoded matrix.
@@ -21,10 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.contract import Contract, Feature
+from model.inputs import InputError
+from model.products import Product
 
 BINS = 24
 FREQUENCIES = 8
 LOG_DECADES = 4.0
+MAX_COLUMNS = 64  # of a product
+MAX_PAIRS = (1 << 16) - 1  # of a product's bins: a code is two bytes
 MAX_CELLS = 1 << 14  # of a group of features: its table stays in a core's cache
 
 Floats = NDArray[np.float64]
@@ -62,12 +67,18 @@ def _cosines(bins: int) -> Floats:
 
 @dataclass(frozen=True)
 class FeatureBins:
-    """The bins of one feature: `ordered` bins first, then one each for the special codes, other and missing."""
+    """The bins of one feature: `ordered` bins first, then one each for the special codes, other and missing.
+
+    Or of a product: then `factors` are its features' bins, `degree` is the contract's, `ordered` is 0, and `feature`
+    (of kind "product") has only the product's name and reason family.
+    """
 
     feature: Feature
     ordered: int
     labels: tuple[str, ...]
     basis: Floats
+    factors: tuple[FeatureBins, FeatureBins] | None = None
+    degree: int = 0
 
     @classmethod
     def of(cls, feature: Feature) -> FeatureBins:
@@ -88,6 +99,39 @@ class FeatureBins:
         basis[:ordered, : cosines.shape[1]] = cosines
         basis[ordered:, cosines.shape[1] :] = np.eye(len(extra))
         return cls(feature, ordered, (*names, *extra), basis)
+
+    @classmethod
+    def product(cls, product: Product, first: FeatureBins, second: FeatureBins) -> FeatureBins:
+        """All pairs of two features' bins, the second's running fastest; a basis row is the outer product of two.
+
+        Raises:
+            InputError: no columns or more than `MAX_COLUMNS`, or more than `MAX_PAIRS` pairs.
+        """
+        left, right = first.reduced(product.degree), second.reduced(product.degree)
+        columns, pairs = left.shape[1] * right.shape[1], len(left) * len(right)
+        where, remedy = f"product.{product.name}", "merge values or special codes, or delete the product"
+        if not 1 <= columns <= MAX_COLUMNS:
+            raise InputError("contract", where, f"must have 1 to {MAX_COLUMNS} columns", columns, remedy)
+        if pairs > MAX_PAIRS:
+            raise InputError("contract", where, f"must have at most {MAX_PAIRS} pairs of bins", pairs, remedy)
+        feature = Feature(product.name, "product", group=product.group)
+        labels = tuple(f"{a}, {b}" for a in first.labels for b in second.labels)
+        basis: Floats = np.einsum("ik,jl->ijkl", left, right).reshape(pairs, columns)
+        return cls(feature, 0, labels, basis, (first, second), product.degree)
+
+    def reduced(self, degree: int) -> Floats:
+        """What of a feature's basis takes part in a product, shape (bins, k), each row of norm at most 1.
+
+        The `degree` slowest cosines and the indicators of special codes and values; other and missing are zero rows.
+        """
+        cosines = self.basis.shape[1] - self.extra
+        known = self.basis.shape[1] - (1 if self.feature.kind == "numeric" else 2)
+        return np.concatenate([self.basis[:, : min(degree, cosines)], self.basis[:, cosines:known]], axis=1)
+
+    @property
+    def extra(self) -> int:
+        """How many bins have an indicator column: special codes or values, other, missing."""
+        return len(self.labels) - self.ordered
 
     @property
     def missing(self) -> int:
@@ -117,7 +161,8 @@ class FeatureBins:
 class Encoding:
     """The public encoding of one contract: bins, columns and the bound of a row.
 
-    A weight vector is laid out as the constant first, then each feature's basis columns in the contract's order.
+    A weight vector is laid out as the constant first, then each part's basis columns: the features in the contract's
+    order, then its products.
     """
 
     contract: Contract
@@ -126,11 +171,28 @@ class Encoding:
     @classmethod
     def of(cls, contract: Contract) -> Encoding:
         """The encoding that every holder of an equal contract computes."""
-        return cls(contract, tuple(FeatureBins.of(f) for f in contract.features))
+        features = tuple(FeatureBins.of(f) for f in contract.features)
+        named = {part.feature.name: part for part in features}
+        products = (FeatureBins.product(p, *(named[name] for name in p.of)) for p in contract.products)
+        return cls(contract, (*features, *products))
+
+    @property
+    def features(self) -> tuple[FeatureBins, ...]:
+        """The parts that are features."""
+        return self.parts[: len(self.contract.features)]
+
+    def with_products(self, codes: Codes) -> Codes:
+        """Bins of all parts, shape (parts, n), from those of the features alone, shape (features, n)."""
+        if not self.contract.products:
+            return codes
+        row = {f.name: codes[i] for i, f in enumerate(self.contract.features)}
+        factors = (part.factors for part in self.parts if part.factors)
+        pairs = [row[a.feature.name] * np.uint16(len(b.labels)) + row[b.feature.name] for a, b in factors]
+        return np.concatenate([codes, pairs])
 
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
-        """Where each feature's bins begin in the flat list of all bins, shape (features + 1,)."""
+        """Where each part's bins begin in the flat list of all bins, shape (parts + 1,)."""
         return np.concatenate([[0], np.cumsum([len(p.labels) for p in self.parts])]).astype(np.int64)
 
     @cached_property
@@ -140,11 +202,11 @@ class Encoding:
 
     @property
     def row_norm(self) -> float:
-        """No encoded person's norm is above this: sqrt(features + 1)."""
+        """No encoded person's norm is above this: sqrt(parts + 1)."""
         return math.sqrt(len(self.parts) + 1)
 
     def points(self, weights: Floats) -> tuple[float, Floats]:
-        """The constant and the log-odds of every bin, flat over features."""
+        """The constant and the log-odds of every bin, flat over parts."""
         out, at = np.empty(int(self.offsets[-1])), 1
         for part, start, stop in zip(self.parts, self.offsets, self.offsets[1:], strict=False):
             width = part.basis.shape[1]
@@ -153,7 +215,7 @@ class Encoding:
         return float(weights[0]), out
 
     def packed(self, codes: Codes) -> Packed:
-        """`codes` of shape (features, n), made ready for many passes of `gather` and `scatter`."""
+        """`codes` of shape (parts, n), made ready for many passes of `gather` and `scatter`."""
         return Packed.of(codes, [len(p.labels) for p in self.parts])
 
     def gather(self, packed: Packed, constant: float, points: Floats) -> Floats:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from model.contract import DOMAIN, Contract, load_contract, normal_text
+from model.encoding import Encoding
 from model.inputs import InputError, read_toml, refuse_unknown
 from model.terms import RESERVED, PrivacyTerms, privacy_terms
 
@@ -171,13 +172,18 @@ class _Reader:
     def _contract(self, where: str, value: object, domain: str | None) -> Contract:
         contract = load_contract(self.path.parent / _text(self.path, f"{where}.contract", value), domain)
         trainable = contract.trainable(self.protected)
+        file = self.path.parent / str(value)
         if not trainable.features:
             raise InputError(
-                self.path.parent / str(value),
+                file,
                 "feature",
                 "leaves nothing to train on: all are protected",
                 remedy="set use-protected = true under [federation], or add features",
             )
+        try:
+            Encoding.of(trainable)
+        except InputError as wide:
+            raise InputError(file, wide.field, wide.rule, wide.value, wide.remedy) from None
         return trainable
 
     def _data(self, where: str, value: object) -> tuple[Path, ...]:

@@ -51,7 +51,7 @@ def gradient_sum(encoding: Encoding, codes: Codes, labels: Floats) -> Callable[[
     Sensitivity: leaving out one person moves it by at most `encoding.row_norm` in L2.
 
     Args:
-        codes: bins of the present persons, shape (features, n).
+        codes: bins of the present persons, shape (parts, n).
         labels: 1 where the person defaulted, 0 where not, shape (n,).
     """
     packed = encoding.packed(codes)

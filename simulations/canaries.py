@@ -106,19 +106,24 @@ class Subject:
 def worst_canary(encoding: Encoding, effects: Floats) -> Codes:
     """The bins of a person whose encoded row has the largest norm and whose prediction is as safe as that allows.
 
+    Sought feature by feature, the others' bins kept, twice over: products tie features to each other.
+
     Returns:
-        shape (features, 1).
+        shape (parts, 1).
     """
-    columns = []
-    for part, first in zip(encoding.parts, encoding.offsets, strict=False):
-        norms = np.linalg.norm(part.basis, axis=1)
-        curve = effects[first : first + len(part.labels)]
-        columns.append(int(np.where(norms >= norms.max() - 1e-9, curve, np.inf).argmin()))
-    return np.array(columns, dtype=np.uint16)[:, None]
+    squares = np.concatenate([np.square(part.basis).sum(axis=1) for part in encoding.parts])
+    canary = np.zeros((len(encoding.features), 1), dtype=np.uint16)
+    for i, part in [*enumerate(encoding.features)] * 2:
+        trials = np.repeat(canary, len(part.labels), axis=1)
+        trials[i] = np.arange(len(part.labels))
+        bins = encoding.with_products(trials) + encoding.offsets[:-1, None]
+        norms, curve = squares[bins].sum(axis=0), effects[bins].sum(axis=0)
+        canary = trials[:, [int(np.where(norms >= norms.max() - 1e-9, curve, np.inf).argmin())]]
+    return encoding.with_products(canary)
 
 
 def with_canary(drawn: Population, domain: str, response: LabelResponse | None = None) -> tuple[Codes, Floats]:
-    """A domain's bins, shape (features, n + 1), and labels as its holder has them, the canary last.
+    """A domain's bins, shape (parts, n + 1), and labels as its holder has them, the canary last.
 
     Where labels come by randomised response they are flipped and unbiased; the canary's is the farthest from any
     prediction either way.

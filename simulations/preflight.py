@@ -80,7 +80,7 @@ def _check_bins(federation: Federation, holder: Holder) -> None:
 
     if holder.contract is None:
         return
-    bins = sum(len(p.labels) - (1 if p.feature.kind == "numeric" else 2) for p in Encoding.of(holder.contract).parts)
+    bins = sum(len(p.labels) - (1 if p.feature.kind == "numeric" else 2) for p in Encoding.of(holder.contract).features)
     if bins < 2:
         raise InputError(
             federation.path, f"{holder.name}.contract", "has fewer than 2 bins", bins, "add values, edges or features"

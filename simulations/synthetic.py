@@ -58,7 +58,7 @@ class Population:
 
     Attributes:
         encodings: by domain.
-        codes: by domain the bins of all persons, shape (features, n), those of absent persons meaningless.
+        codes: by domain the bins of all persons, shape (parts, n), those of absent persons meaningless.
         present: by domain who has a relationship, shape (n,).
         effects: by domain the true log-odds of every bin, flat as in `Encoding.points`.
         log_odds: the true ones over each person's domains, shape (n,).
@@ -102,10 +102,11 @@ def population(
     raw = np.zeros(persons)
     for domain, encoding in encodings.items():
         columns, curves = zip(
-            *(_feature(part, factor, traits.correlation, rng) for part in encoding.parts), strict=True
+            *(_feature(part, factor, traits.correlation, rng) for part in encoding.features), strict=True
         )
-        codes[domain] = np.stack(columns)
-        effects[domain] = np.concatenate(curves)
+        codes[domain] = encoding.with_products(np.stack(columns))
+        pairs = zip(encoding.parts[len(columns) :], codes[domain][len(columns) :], strict=True)
+        effects[domain] = np.concatenate([*curves, *(_product(part, row, rng) for part, row in pairs)])
         present[domain] = rng.random(persons) < traits.shares.get(domain, 1.0)
         raw += present[domain] * encoding.gather(encoding.packed(codes[domain]), 0.0, effects[domain])
     strength, constant = _tuned(raw[:_TUNED_ON], traits)
@@ -123,6 +124,12 @@ def _feature(part: FeatureBins, factor: Floats, correlation: float, rng: np.rand
     drawn += np.sqrt(correlation) * rng.choice([-1.0, 1.0]) * factor
     curve = part.basis @ rng.standard_normal(part.basis.shape[1]) * rng.lognormal()  # a few features matter most
     return np.searchsorted(cuts, drawn).astype(np.uint16), curve - chances @ curve
+
+
+def _product(part: FeatureBins, row: Codes, rng: np.random.Generator) -> Floats:
+    """The effect of each pair of bins of a product, centred on the persons whose pairs are `row`."""
+    curve = part.basis @ rng.standard_normal(part.basis.shape[1]) * rng.lognormal()
+    return np.asarray(curve - curve[row].mean())
 
 
 def _chances(part: FeatureBins, rng: np.random.Generator) -> Floats:

@@ -46,10 +46,18 @@ JOINT_MUTANTS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
         STEP,
     ),
     (
-        "joint: residuals opened without a mask",
+        "joint: residual opened without its mask",
         REFINING,
-        "return share - _residual_mask(root, step, chunk, rows)[:, 0]",
-        "return share",
+        'return expand(root, _label(step, chunk, "residual"), (rows, 1))',
+        "return np.zeros((rows, 1), dtype=np.uint64)",
+        STEP,
+    ),
+    ("joint: table not rotated", REFINING, "self._rotated[a]", "self._rotated[a * 0]", STEP),
+    (
+        "joint: one byte mask for all persons",
+        REFINING,
+        "view(np.uint8)[:rows] & _LOW",
+        "view(np.uint8)[:1].repeat(rows) & _LOW",
         STEP,
     ),
 )

@@ -142,7 +142,7 @@ def test_a_misspelt_key_at_the_top_and_an_unlike_one_are_refused(tmp_path: Path)
     with pytest.raises(InputError, match="verson is not a known key; did you mean 'version'"):
         loaded(tmp_path, 'domain = "payments"\nverson = 1\n' + AMOUNT)
     with pytest.raises(
-        InputError, match="zzz is not a known key; allowed: domain, feature, monotone, outcome, version"
+        InputError, match="zzz is not a known key; allowed: domain, feature, monotone, outcome, product, version"
     ):
         loaded(tmp_path, "zzz = 1\n" + HEAD + AMOUNT)
 

@@ -18,7 +18,8 @@ CONTRACTS = sorted(
 @pytest.mark.parametrize("path", CONTRACTS, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_every_reason_family_of_a_shipped_contract_has_a_name_in_both_languages(path: Path) -> None:
     named = {group for group, words in CATALOGUE.group.items() if words.zh and words.en}
-    assert {f.group for f in load_contract(path).features} <= named
+    contract = load_contract(path)
+    assert {part.group for part in (*contract.features, *contract.products)} <= named
 
 
 def test_there_are_contracts_to_look_at() -> None:
