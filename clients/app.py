@@ -10,6 +10,7 @@ from flwr.clientapp import ClientApp
 import model
 import privacy
 from clients.handlers import answer
+from clients.joint_handlers import HANDLERS
 from model.wire import BINS, COHORT, DESCRIBE, FUSE, HOMES, PRESENCE, SUBSCORES, TRAIN
 
 for package in (model, privacy):  # Flower puts several folders on the path: never mix two versions
@@ -69,3 +70,16 @@ def subscores(message: Message, context: Context) -> Message:
 def fuse(message: Message, context: Context) -> Message:
     """The lender's fusion table."""
     return answer(FUSE, message, context)
+
+
+def _register(kind: str) -> None:
+    """One kind of message of the joint fit."""
+
+    def reply(message: Message, context: Context) -> Message:
+        return answer(kind, message, context)
+
+    (app.train if kind.startswith("train.") else app.query)(_action(kind))(reply)
+
+
+for joint_kind in HANDLERS:
+    _register(joint_kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -25,13 +26,15 @@ class Aligned:
     """The cohort as one holder sees it, in the lender's order.
 
     `rows` gives the holder's own row of each person, -1 where it has none; `labels` are -1 where not given. `home` says
-    whose home this holder is among the partners of its domain, once the lender told it.
+    whose home this holder is among the partners of its domain, once the lender told it. `digest` is the same at all
+    holders that were told the same persons, in the same order and groups.
     """
 
     rows: NDArray[np.int64]
     labels: NDArray[np.int8]
     group: NDArray[np.int8]
     home: NDArray[np.bool_] | None = None
+    digest: str = ""
 
     @property
     def trainable(self) -> NDArray[np.int64]:
@@ -77,7 +80,7 @@ def aligned(node: Node, name: str, plan: str = "") -> Aligned:
     if not path.is_file():
         raise InputError("order", "cohort", "was never handed to this holder", name)
     with np.load(path) as kept:
-        cohort = Aligned(kept["rows"], kept["labels"], kept["group"])
+        cohort = Aligned(kept["rows"], kept["labels"], kept["group"], digest=str(kept["digest"]))
     home = node.folder(name) / "home.npz"
     if not home.is_file():
         return cohort
@@ -91,7 +94,9 @@ def _store(node: Node, name: str, packet: bytes) -> None:
     own = tokens(table.ids.to_list(), arrays["key"].tobytes())
     rows = positions(arrays["tokens"].view(np.uint64), own)
     (node.folder(name) / "home.npz").unlink(missing_ok=True)  # homes are told anew in every run
-    np.savez(node.folder(name) / "cohort.npz", rows=rows, labels=arrays["labels"], group=arrays["group"])
+    digest = hashlib.sha256(arrays["tokens"].tobytes() + arrays["group"].tobytes()).hexdigest()
+    kept = pack(rows=rows, labels=arrays["labels"], group=arrays["group"], digest=np.array(digest))
+    (node.folder(name) / "cohort.npz").write_bytes(kept)
 
 
 def table_of(node: Node, name: str) -> Table:

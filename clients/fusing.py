@@ -16,6 +16,7 @@ from clients.identity import private_key
 from clients.orders import Agreement, once, once_all
 from clients.scoring import BUCKET_E6, Evidence
 from model import estimates, fusion
+from model.coherent import standard_errors_e6
 from model.descent import Release, sigmoid
 from model.federation import LENDER
 from model.fusion import Fit, Subscores
@@ -45,13 +46,18 @@ class Fused:
     histogram: Floats | None
 
 
-def fuse(node: Node, agreement: Agreement, blocks: Mapping[str, list[Evidence]], own: str | None) -> Fused:
+def fuse(
+    node: Node, agreement: Agreement, blocks: Mapping[str, list[Evidence]], own: str | None, given: Fit | None = None
+) -> Fused:
     """Fits the fusion table on the training persons and scores the held-out persons on the lender's own disk.
 
     Args:
         blocks: by domain the evidence of its partners, in the order of preference; the lender's own among them.
         own: the lender's own block, if it has one.
+        given: the table of a joint fit, which needs no fusion.
     """
+    if (given is None) != (agreement.joint is None):
+        raise InputError("order", "table", "is given by a joint fit, and by no other")
     cohort = cohort_of(node)
     held = cohort.group == HELD_OUT
     merged = {domain: _merged(evidence, held) for domain, evidence in blocks.items()}
@@ -59,7 +65,7 @@ def fuse(node: Node, agreement: Agreement, blocks: Mapping[str, list[Evidence]],
     columns = [*optional, *([own] if own else [])]
     values = np.stack([_log_odds(merged[d].subscores) for d in columns], axis=1)
     train = cohort.group == TRAIN_ROWS
-    fit = _fit(node, agreement, Subscores(optional, own, values[train]), cohort.labels[train])
+    fit = given or _fit(node, agreement, Subscores(optional, own, values[train]), cohort.labels[train])
     scores = _write(node, cohort.ids.filter(pl.Series(held)), Subscores(optional, own, values[held]), fit, merged)
     return Fused(fit, _evaluate(node, agreement, scores, cohort.labels[held]))
 
@@ -107,6 +113,7 @@ def _merged(evidence: list[Evidence], held: NDArray[np.bool_]) -> Evidence:
         missing = merged.subscores == ABSENT
         merged = Evidence(
             np.where(missing, other.subscores, merged.subscores),
+            np.where(missing, other.errors, merged.errors),
             np.where(missing[held, None], other.families, merged.families),
             np.where(missing[held, None], other.shortfalls, merged.shortfalls),
             merged.names,
@@ -129,6 +136,7 @@ def _write(
             "z": z / MICRO,
             "z_e6": z,
             "blocks": names[scores.pattern],
+            "se_e6": _standard_errors(node, evidence),
         }
     )
     for i, block in enumerate(scores.blocks):
@@ -143,6 +151,13 @@ def _write(
     frame.write_parquet(temporary)
     temporary.replace(path)
     return score
+
+
+def _standard_errors(node: Node, evidence: Mapping[str, Evidence]) -> NDArray[np.int64]:
+    """Each held-out person's standard error by noise and sample, from all blocks' parts."""
+    held = cohort_of(node).group == HELD_OUT
+    parts = [np.where(e.subscores[held] == ABSENT, 0.0, e.errors[held]) for e in evidence.values()]
+    return standard_errors_e6(np.sum(parts, axis=0, dtype=np.float64))
 
 
 def _pattern(scores: Subscores, pattern: int) -> str:

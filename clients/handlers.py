@@ -10,23 +10,28 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
-from clients.cohort import accept, hand_out, sizes_of
+from clients.cohort import accept, aligned, cohort_of, hand_out, sizes_of
 from clients.config import Node
 from clients.fusing import fuse, open_evidence
 from clients.homes import assign, learn, presence
 from clients.identity import introduction
+from clients.joint_handlers import HANDLERS as JOINT_HANDLERS
+from clients.joint_handlers import handled
 from clients.orders import Agreement, ledger, reserve
 from clients.responses import told_labels
-from clients.scoring import Evidence, score
+from clients.scoring import Evidence, Joined, score
 from clients.training import Order, bins, train
 from model import wire
 from model.averages import families_of
 from model.contract import Contract
 from model.encoding import Encoding
 from model.federation import LENDER
+from model.fusion import Fit
 from model.inputs import InputError, whole
+from model.limits.table import FusionTable
 from privacy.envelope import SealBroken, seal
 from privacy.ledger import LedgerCorrupt, LedgerMismatch
 from privacy.plan import BudgetExceeded
@@ -123,6 +128,7 @@ def _describe(node: Node, config: Config, content: RecordDict) -> Records:
             "partners": [p.name for p in federation.partners],
             "on_failure": federation.on_failure,
             "sizes": sizes_of(node),
+            "roles": dict(federation.roles),
         }
     return _reply(described)
 
@@ -130,10 +136,13 @@ def _describe(node: Node, config: Config, content: RecordDict) -> Records:
 def _cohort(node: Node, config: Config, content: RecordDict) -> Records:
     del content
     agreement = _agreed(node, node.holder(LENDER).name, config)
-    reserve(node, LENDER, agreement)
-    told = told_labels(node, agreement.response)
+    if agreement.joint:  # nothing is told that costs: no label leaves, and the plan is charged before the opening
+        told = np.full_like(cohort_of(node).labels, -1)
+    else:
+        reserve(node, LENDER, agreement)
+        told = told_labels(node, agreement.response)
     sealed = hand_out(node, _keys(config), told)
-    return _reply({}, **{f"{wire.SEALED}-{name}": packet for name, packet in sealed.items()})
+    return _reply({"cohort": aligned(node, LENDER).digest}, **{f"{wire.SEALED}-{n}": p for n, p in sealed.items()})
 
 
 def _presence(node: Node, config: Config, content: RecordDict) -> Records:
@@ -148,6 +157,16 @@ def _homes(node: Node, config: Config, content: RecordDict) -> Records:
     sealed = {name: _bytes(record[f"{wire.SEALED}-{name}"]) for name in keys}
     told = assign(node, _agreed(node, LENDER, config).id, sealed, keys)
     return _reply({}, **{f"{wire.SEALED}-{name}": packet for name, packet in told.items()})
+
+
+def _joint(kind: str) -> Callable[[Node, Config, RecordDict], Records]:
+    """The reply to a message of the joint fit: ciphertexts, and where the ledger stands."""
+
+    def reply(node: Node, config: Config, content: RecordDict) -> Records:
+        packets, head = handled(kind, node, config, content)
+        return _reply({"holder": config["holder"], "head": head}, **packets)
+
+    return reply
 
 
 def _bins(node: Node, config: Config, content: RecordDict) -> Records:
@@ -206,8 +225,12 @@ def _subscores(node: Node, config: Config, content: RecordDict) -> Records:
 
 
 def _evidence(node: Node, name: str, config: Config, content: RecordDict) -> Evidence:
-    weights = content.array_records[wire.ARRAYS][wire.key(config["block"], wire.MEAN)].numpy()
-    return score(node.with_edges(name, config["edges"]), name, _agreed(node, name, config), weights)
+    arrays, block = content.array_records[wire.ARRAYS], config["block"]
+    agreement, joined = _agreed(node, name, config), None
+    if agreement.joint:
+        joined = Joined(config["families"], arrays[wire.key(block, wire.COVARIANCE)].numpy().astype(np.float64))
+    weights = arrays[wire.key(block, wire.MEAN)].numpy()
+    return score(node.with_edges(name, config["edges"]), name, agreement, weights, joined)
 
 
 def _fuse(node: Node, config: Config, content: RecordDict) -> Records:
@@ -229,7 +252,8 @@ def _fuse(node: Node, config: Config, content: RecordDict) -> Records:
     own = config["block"]
     if own is not None:
         blocks[own] = [_evidence(node, LENDER, config, content)]
-    fused = fuse(node, _agreed(node, LENDER, config), blocks, own)
+    given = Fit(FusionTable.from_dict(config["table"]), config["centres"]) if "table" in config else None
+    fused = fuse(node, _agreed(node, LENDER, config), blocks, own, given)
     head = _head(node, LENDER)
     told = _reply({"table": fused.fit.table.to_dict(), "centres": fused.fit.centres, "head": head})
     if fused.histogram is None:
@@ -250,4 +274,5 @@ _HANDLERS: dict[str, Callable[[Node, Config, RecordDict], Records]] = {
     wire.TRAIN: _train,
     wire.SUBSCORES: _subscores,
     wire.FUSE: _fuse,
+    **{kind: _joint(kind) for kind in JOINT_HANDLERS},
 }

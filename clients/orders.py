@@ -18,7 +18,8 @@ from model.descent import Release as Releasing
 from model.inputs import InputError, whole
 from privacy.ledger import Ledger, Terms
 from privacy.noise import Csprng
-from privacy.plan import TRAIN, LabelResponse, Plan, Release, digest, line_of
+from privacy.plan import EVERYBODY, TRAIN, LabelResponse, Plan, Release, digest, line_of
+from privacy.roles import Joint
 
 Floats = NDArray[np.float64]
 
@@ -32,6 +33,7 @@ class Agreement:
     Attributes:
         id: the hash of all that it says: its name in the ledgers.
         sizes: persons of the cohort, `train` and `held_out`.
+        joint: how the joint fit is computed, where that is the engine.
     """
 
     id: str
@@ -40,6 +42,7 @@ class Agreement:
     engine: str
     rounds: int
     sizes: Mapping[str, int]
+    joint: Joint | None = None
 
     @classmethod
     def of(cls, document: Mapping[str, Any], node: Node) -> Agreement:
@@ -68,12 +71,15 @@ class Agreement:
         schedules = {name: schedule_of(line) for name, line in document["schedules"].items()}
         sizes = {name: whole("order", name, document["sizes"][name]) for name in ("train", "held_out")}
         rounds = whole("order", "rounds", document["rounds"])
-        return cls(digest(document), plan, schedules, document["engine"], rounds, sizes)
+        joint = Joint.from_dict(document["joint"]) if document["engine"] == "moments" else None
+        if joint and joint.trust == "curator" and not node.simulated:
+            raise InputError("order", "trust", "lets the coordinator see rows: only a simulation may", joint.trust)
+        return cls(digest(document), plan, schedules, document["engine"], rounds, sizes, joint)
 
     def line(self, name: str, holder: str, persons: str = TRAIN) -> Release:
         """The noisy sum of that name, which must be the holder's and charged to the persons whom it will touch."""
         for line in self.plan.releases:
-            if (line.name, line.holder, line.persons) == (name, holder, persons):
+            if (line.name, line.persons) == (name, persons) and line.holder in (holder, EVERYBODY):
                 return line
         raise InputError("order", "line", "is not in the plan", name)
 
@@ -125,18 +131,21 @@ def reserve(node: Node, name: str, agreement: Agreement) -> None:
             book.reserve(agreement.id, agreement.plan.lines)
 
 
-def once(node: Node, agreement: Agreement, line: Release, part: str, draw: Callable[[Releasing], bytes]) -> bytes:
+def once(
+    node: Node, agreement: Agreement, line: Release, part: str, draw: Callable[[Releasing], bytes], holder: str = ""
+) -> bytes:
     """The bytes of a reply whose noise is drawn once: those stored, where it was asked for before.
 
     Args:
         line: a line of the plan, perhaps with a smaller bound or size.
         part: which of the line's replies.
         draw: makes the reply with the line's noise; called at most once for each part, ever.
+        holder: in whose ledger, where the line is everybody's.
 
     Raises:
         BudgetExceeded: where the line is not paid for, or where an earlier attempt died after it was claimed.
     """
-    return once_all(node, agreement, [line], lambda releases: draw(releases[0]), part)
+    return once_all(node, agreement, [line], lambda releases: draw(releases[0]), part, holder)
 
 
 def once_all(
@@ -145,10 +154,11 @@ def once_all(
     lines: Sequence[Release],
     draw: Callable[[Sequence[Releasing]], bytes],
     part: str = "",
+    holder: str = "",
 ) -> bytes:
     """`once` for a reply that several lines of one holder pay for together."""
     releases = [_releasing(line, noiseless(node)) for line in lines]
-    with ledger(node, lines[0].holder) as book:
+    with ledger(node, holder or lines[0].holder) as book:
         if book is None:
             return draw(releases)
         book.reserve(agreement.id, agreement.plan.lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +15,11 @@ from clients.training import places
 from model import averages
 from model.averages import families_of
 from model.blocks import Block
+from model.coherent import variances
+from model.federation import LENDER
 from model.inputs import InputError
 from model.limits.table import MICRO
+from model.moments import BlockRows
 from model.wire import ABSENT, HELD_OUT, pack, unpack
 
 Floats = NDArray[np.float64]
@@ -31,19 +35,23 @@ class Evidence:
 
     Attributes:
         subscores: micro-logit, `ABSENT` where there is no relationship, shape (n,).
+        errors: the block's part of each sub-score's variance by noise and sample, in log-odds squared, shape (n,);
+            zeros where the engine knows none.
         families: index into `names` of the families that hurt most, -1 for none, shape (held out, FAMILIES).
         shortfalls: how much, in steps of `BUCKET_E6`, same shape.
         names: the block's reason families, sorted.
     """
 
     subscores: NDArray[np.int32]
+    errors: NDArray[np.float32]
     families: NDArray[np.int8]
     shortfalls: NDArray[np.int16]
     names: tuple[str, ...]
 
     def to_bytes(self) -> bytes:
         """Packed for sealing; its length depends on the cohort's size alone."""
-        return pack(subscores=self.subscores, families=self.families, shortfalls=self.shortfalls)
+        scores, errors = self.subscores, self.errors
+        return pack(subscores=scores, errors=errors, families=self.families, shortfalls=self.shortfalls)
 
     @classmethod
     def from_bytes(cls, data: bytes, names: tuple[str, ...]) -> Evidence:
@@ -51,14 +59,23 @@ class Evidence:
         arrays = unpack(data)
         return cls(
             arrays["subscores"].astype(np.int32),
+            arrays["errors"].astype(np.float32),
             arrays["families"].astype(np.int8),
             arrays["shortfalls"].astype(np.int16),
             names,
         )
 
 
-def score(node: Node, name: str, agreement: Agreement, weights: Floats) -> Evidence:
-    """Sub-scores of the whole cohort by this holder's rows.
+@dataclass(frozen=True)
+class Joined:
+    """What a block of the joint fit is scored with, beside its weights: averages of families, and its covariance."""
+
+    families: Mapping[str, float]
+    covariance: Floats
+
+
+def score(node: Node, name: str, agreement: Agreement, weights: Floats, joined: Joined | None = None) -> Evidence:
+    """Sub-scores by this holder's rows: of the whole cohort, or after a joint fit of the held-out persons only.
 
     They are per-person values for the lender, by declared agreement; epsilon does not cover them. What reasons are
     measured against, the averages of the training persons, is a release that the plan pays for.
@@ -67,14 +84,20 @@ def score(node: Node, name: str, agreement: Agreement, weights: Floats) -> Evide
     if table.encoding is None:
         raise InputError("order", "block", "is not this holder's", name)
     block = Block.finished(agreement.engine, table.encoding, weights)
-    here = cohort.rows >= 0
+    here = (cohort.rows >= 0) & ((cohort.group == HELD_OUT) | (joined is None))
     values = np.full(len(cohort.rows), ABSENT, dtype=np.int32)
     scored = np.clip(block.subscores(table.codes[:, cohort.rows[here]]), -CLAMP, CLAMP)
     values[here] = np.rint(scored * MICRO)
     names = families_of(table.encoding)
-    average = _averages(node, name, agreement, block, names)
+    errors = np.zeros(len(cohort.rows), dtype=np.float32)
+    if joined is not None:
+        rows = BlockRows(table.encoding, name == LENDER)
+        errors[here] = variances(rows, joined.covariance, table.codes[:, cohort.rows[here]])
+        average: Floats | None = np.array([joined.families[family] for family in names])
+    else:
+        average = _averages(node, name, agreement, block, names)
     families, shortfalls = _families(block, table.codes, cohort, average)
-    return Evidence(values, families, shortfalls, names)
+    return Evidence(values, errors, families, shortfalls, names)
 
 
 def _averages(node: Node, name: str, agreement: Agreement, block: Block, names: tuple[str, ...]) -> Floats | None:

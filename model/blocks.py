@@ -15,7 +15,9 @@ from model.encoding import Codes, Encoding
 
 Floats = NDArray[np.float64]
 
-ENGINES = ("scorecard", "network", "opacus")
+ENGINES = ("scorecard", "moments", "network", "opacus")
+TRUSTS = ("local", "secure", "curator")  # who may see what of the joint fit, docs/joint.md
+POINTS = ("scorecard", "moments")  # engines whose block is a constant and the log-odds of every bin
 CLIP_NORM = 3.0  # of a person's gradient in the network block
 HIDDEN = (32,)
 NETWORK_STEPS = 300
@@ -94,7 +96,7 @@ class Block:
 
     def subscores(self, codes: Codes) -> Floats:
         """Log-odds of default, shape (n,), from bins of shape (parts, n)."""
-        if self.engine == "scorecard":
+        if self.engine in POINTS:
             return self.encoding.gather(self.encoding.packed(codes), float(self.weights[0]), self.weights[1:])
         from model import network
 
@@ -106,7 +108,7 @@ class Block:
     def by_group(self, codes: Codes) -> dict[str, Floats]:
         """Each reason family's part of the sub-score, shape (n,) each; a network has no such parts."""
         groups: dict[str, Floats] = {}
-        if self.engine != "scorecard":
+        if self.engine not in POINTS:
             return groups
         points, offsets = self.weights[1:], self.encoding.offsets
         for part, row, first in zip(self.encoding.parts, codes, offsets, strict=False):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from model.inputs import InputError, read_toml, refuse_unknown
-from model.products import Product, read_products, reason_family
+from model.products import Product, read_products, reason_family, weight_of
 
 KINDS = ("numeric", "ordinal", "categorical", "flag")
 SCALES = ("linear", "log", "signed-log")
@@ -27,7 +27,7 @@ FLAG_VALUES = {
 }
 _FEATURE_KEYS = (
     *("name", "kind", "unit", "range", "scale", "special"),
-    *("edges", "direction", "group", "values", "protected", "note"),
+    *("edges", "direction", "group", "values", "protected", "note", "weight"),
 )
 
 
@@ -37,7 +37,7 @@ class Feature:
 
     `low` and `high` clamp a numeric value; `special` values and missing have bins of their own; `values` are the
     categories, in their order when the kind is ordinal; `edges` are bin edges, increasing: public ones, or, where
-    `private`, what a noisy release of the run gave.
+    `private`, what a noisy release of the run gave. `weight`, in (0, 1], scales the encoded rows.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Feature:
     values: tuple[str, ...] = ()
     protected: bool = False
     private: bool = False
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,16 @@ class Contract:
         data = asdict(self)
         if not self.products:  # a contract from before there were products keeps its hash
             del data["products"]
+        for row in (*data["features"], *data.get("products", ())):  # and one from before there were weights
+            if row["weight"] == 1:
+                del row["weight"]
         return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Contract:
-        """The contract that `to_dict` wrote."""
+        """The contract that `to_dict` wrote; raises `InputError` for a weight outside (0, 1]."""
         features = tuple(_from_plain(row) for row in data["features"])
-        products = tuple(Product(tuple(p["of"]), p["degree"], p["group"]) for p in data.get("products", ()))
+        products = tuple(Product(tuple(p["of"]), p["degree"], p["group"], _weight(p)) for p in data.get("products", ()))
         monotone = data.get("monotone", False)
         return cls(data["domain"], data["version"], features, data.get("outcome"), monotone, products)
 
@@ -105,7 +109,11 @@ class Contract:
 
 def _from_plain(row: Mapping[str, Any]) -> Feature:
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in row.items()}
-    return Feature(**values)
+    return Feature(**values | {"weight": _weight(row)})
+
+
+def _weight(row: Mapping[str, Any]) -> float:
+    return weight_of("contract", "weight", row.get("weight", 1))
 
 
 def normal_text(value: object) -> str:
@@ -196,6 +204,7 @@ def _feature(path: Path, number: int, row: Mapping[str, Any]) -> Feature:
         values=values,
         protected=_flag(path, f"{where}.protected", row.get("protected", False)),
         private=private,
+        weight=weight_of(path, f"{where}.weight", row.get("weight", 1)),
     )
     _check_numbers(path, where, feature)
     if feature.scale == "log" and low < 0:

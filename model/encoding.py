@@ -2,9 +2,10 @@
 
 A person's value falls into one bin of each feature. A feature's bins are rows of a matrix, its *basis*: ordered bins
 get an orthonormal cosine basis whose k-th frequency is damped by 1/k, so that curves are smooth unless the data insist;
-special codes, missing, other and categories get an indicator column. Every basis row has norm at most 1, hence an
-encoded person (with the constant 1) has norm at most sqrt(parts + 1): nothing is ever clipped. A *part* is a feature,
-or a product that the contract declares: its bins are all pairs of its two features' bins.
+special codes, missing, other and categories get an indicator column. Every basis row has norm at most 1 and is then
+scaled by the contract's weight, hence an encoded person (with the constant 1) has norm at most sqrt(parts + 1): nothing
+is ever clipped. A *part* is a feature, or a product that the contract declares: its bins are all pairs of its two
+features' bins.
 
 A linear model is then one number per bin, so that training needs only the bins (two bytes a value), never the
 encoded matrix.
@@ -28,7 +29,8 @@ from model.products import Product
 BINS = 24
 FREQUENCIES = 8
 LOG_DECADES = 4.0
-MAX_COLUMNS = 64  # of a product
+STEPS = 2.0**30  # of a squared norm: it is rounded up to them
+MAX_COLUMNS = 256  # of a product
 MAX_PAIRS = (1 << 16) - 1  # of a product's bins: a code is two bytes
 MAX_CELLS = 1 << 14  # of a group of features: its table stays in a core's cache
 
@@ -70,13 +72,13 @@ class FeatureBins:
     """The bins of one feature: `ordered` bins first, then one each for the special codes, other and missing.
 
     Or of a product: then `factors` are its features' bins, `degree` is the contract's, `ordered` is 0, and `feature`
-    (of kind "product") has only the product's name and reason family.
+    (of kind "product") has only the product's name, reason family and weight. `plain` is the basis before it is scaled.
     """
 
     feature: Feature
     ordered: int
     labels: tuple[str, ...]
-    basis: Floats
+    plain: Floats
     factors: tuple[FeatureBins, FeatureBins] | None = None
     degree: int = 0
 
@@ -102,7 +104,7 @@ class FeatureBins:
 
     @classmethod
     def product(cls, product: Product, first: FeatureBins, second: FeatureBins) -> FeatureBins:
-        """All pairs of two features' bins, the second's running fastest; a basis row is the outer product of two.
+        """All pairs of two features' bins, the second's running fastest; plain rows are outer products of plain rows.
 
         Raises:
             InputError: no columns or more than `MAX_COLUMNS`, or more than `MAX_PAIRS` pairs.
@@ -114,19 +116,32 @@ class FeatureBins:
             raise InputError("contract", where, f"must have 1 to {MAX_COLUMNS} columns", columns, remedy)
         if pairs > MAX_PAIRS:
             raise InputError("contract", where, f"must have at most {MAX_PAIRS} pairs of bins", pairs, remedy)
-        feature = Feature(product.name, "product", group=product.group)
+        feature = Feature(product.name, "product", group=product.group, weight=product.weight)
         labels = tuple(f"{a}, {b}" for a in first.labels for b in second.labels)
         basis: Floats = np.einsum("ik,jl->ijkl", left, right).reshape(pairs, columns)
         return cls(feature, 0, labels, basis, (first, second), product.degree)
 
+    @cached_property
+    def basis(self) -> Floats:
+        """What encodes a bin, shape (bins, columns): the plain basis times the weight; no row is longer than that."""
+        return self.plain if self.feature.weight == 1 else self.plain * self.feature.weight
+
+    @cached_property
+    def square(self) -> float:
+        """No basis row has a larger squared norm, but for rounding; private edges, known later, do not change it."""
+        whole = self.feature.weight**2  # the indicator of missing reaches it
+        if self.factors is None or any(part.feature.private for part in self.factors):
+            return whole
+        return whole * math.prod(float(np.square(f.reduced(self.degree)).sum(axis=1).max()) for f in self.factors)
+
     def reduced(self, degree: int) -> Floats:
-        """What of a feature's basis takes part in a product, shape (bins, k), each row of norm at most 1.
+        """What of a feature's plain basis takes part in a product, shape (bins, k), each row of norm at most 1.
 
         The `degree` slowest cosines and the indicators of special codes and values; other and missing are zero rows.
         """
-        cosines = self.basis.shape[1] - self.extra
-        known = self.basis.shape[1] - (1 if self.feature.kind == "numeric" else 2)
-        return np.concatenate([self.basis[:, : min(degree, cosines)], self.basis[:, cosines:known]], axis=1)
+        cosines = self.plain.shape[1] - self.extra
+        known = self.plain.shape[1] - (1 if self.feature.kind == "numeric" else 2)
+        return np.concatenate([self.plain[:, : min(degree, cosines)], self.plain[:, cosines:known]], axis=1)
 
     @property
     def extra(self) -> int:
@@ -200,10 +215,15 @@ class Encoding:
         """Length of a weight vector, the constant included."""
         return 1 + sum(int(p.basis.shape[1]) for p in self.parts)
 
-    @property
+    @cached_property
     def row_norm(self) -> float:
-        """No encoded person's norm is above this: sqrt(parts + 1)."""
-        return math.sqrt(len(self.parts) + 1)
+        """No encoded person's norm is above this: the root of 1 and each part's largest squared norm, added.
+
+        The sum is rounded up, by one to two of `STEPS`: more than its own rounding, and machines whose cosines differ
+        in the last bit agree. It is never above sqrt(parts + 1).
+        """
+        total = 1.0 + sum(part.square for part in self.parts)
+        return math.sqrt(min(len(self.parts) + 1.0, (math.ceil(total * STEPS) + 1) / STEPS))
 
     def points(self, weights: Floats) -> tuple[float, Floats]:
         """The constant and the log-odds of every bin, flat over parts."""

@@ -12,7 +12,7 @@ from typing import Any
 from model.contract import DOMAIN, Contract, load_contract, normal_text
 from model.encoding import Encoding
 from model.inputs import InputError, read_toml, refuse_unknown
-from model.terms import RESERVED, PrivacyTerms, privacy_terms
+from model.terms import RESERVED, PrivacyTerms, privacy_terms, roles_of
 
 LENDER = "lender"
 MAX_PARTNERS = 10
@@ -63,6 +63,7 @@ class Federation:
     on_failure: str = "continue"
     income: str | None = None
     requested: str | None = None
+    roles: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def holders(self) -> tuple[Holder, ...]:
@@ -88,7 +89,7 @@ def load_federation(path: Path, data: Path | None = None) -> Federation:
         InputError: naming file, field, rule and value.
     """
     table = read_toml(path)
-    refuse_unknown(path, "", table, ("federation", "privacy", "lender", "partner"))
+    refuse_unknown(path, "", table, ("federation", "privacy", "lender", "partner", "roles"))
     head = _table(path, table, "federation")
     refuse_unknown(path, "federation", head, ("name", "id", "outcome", "split", "cut", "use-protected", "on-failure"))
     privacy = _table(path, table, "privacy") if "privacy" in table else {}
@@ -110,6 +111,7 @@ def load_federation(path: Path, data: Path | None = None) -> Federation:
         on_failure=str(head.get("on-failure", "continue")),
         income=_column(path, table, "income"),
         requested=_column(path, table, "requested"),
+        roles=roles_of(path, table.get("roles", {}), [p.name for p in partners]),
     )
     _refuse_leaks(federation)
     if federation.split and federation.cut:

@@ -141,6 +141,7 @@ def settled(fit: Fit, normal: Normal) -> Fit:
     rates = sigmoid(mean + centred)
     weights = shares / shares.sum() * rates * (1 - rates)
     slopes = persons * np.array([[(weights * centred ** (i + j)).sum() for j in (0, 1)] for i in (0, 1)])
+    slopes[np.diag_indices(2)] += _TINY * persons  # noise may throw every score where the curve is flat
     sums = np.array([gradient[0], float(last.at @ gradient) - mean * gradient[0]])
     level, slope = np.clip(-np.linalg.solve(slopes, sums) - np.array([shift, tilt]), -0.5, 0.5)
     beta = (1 + slope) * fit.beta
@@ -157,9 +158,7 @@ def of_columns(normal: Normal, columns: Sequence[int]) -> Normal:
         if kept:
             groups.append(slice(kept[0], kept[-1] + 1))
     chosen = np.asarray(columns)
-    return replace(
-        normal, gram=normal.gram[np.ix_(chosen, chosen)], target=normal.target[chosen], groups=tuple(groups)
-    )
+    return replace(normal, gram=normal.gram[np.ix_(chosen, chosen)], target=normal.target[chosen], groups=tuple(groups))
 
 
 def _secant(rate: float, spread: float) -> float:

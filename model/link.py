@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.descent import sigmoid
-from model.inputs import InputError, whole
+from model.inputs import InputError
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -33,60 +33,63 @@ class Link:
     """How log-odds become whole steps.
 
     Attributes:
-        middle: by block the log-odds of step 0 of its part.
-        limits: by block the size of the largest step of its part, on both sides.
+        middle: log-odds of step 0 of the lender's part, the model's constant included.
+        limits: by block the least and the largest step of its part; the lender's block is `""`.
         step: log-odds of one step.
     """
 
-    middle: Mapping[str, float]
-    limits: Mapping[str, int]
+    middle: float
+    limits: Mapping[str, tuple[int, int]]
     step: float
 
     def __post_init__(self) -> None:
-        if min(self.limits.values()) < 0 or sum(self.limits.values()) >= STEPS // 2 or set(self.limits) != set(
-            self.middle
-        ):
-            raise InputError("link", "limits", f"must sum to less than {STEPS // 2}", sum(self.limits.values()))
-        if not 0 < self.step < math.inf or not all(math.isfinite(m) for m in self.middle.values()):
+        least, most = (sum(pair[i] for pair in self.limits.values()) for i in (0, 1))
+        inside = all(low <= 0 <= high for low, high in self.limits.values())
+        if not (inside and least >= -STEPS // 2 and most < STEPS // 2):
+            raise InputError("link", "limits", f"must keep every sum within {STEPS} steps", [least, most])
+        if not 0 < self.step < math.inf or not math.isfinite(self.middle):
             raise InputError("link", "step", "must be finite and > 0", self.step)
 
     @classmethod
     def of(cls, means: Mapping[str, float], spreads: Mapping[str, float]) -> Link:
         """The link for blocks whose log-odds have these (noisy) means and standard deviations.
 
+        A partner's part of a person whom it does not have is 0, so 0 is always within its limits.
+
         >>> link = Link.of({"": -1.0, "payments": -0.5}, {"": 0.4, "payments": 0.9})
-        >>> sum(link.limits.values()) < STEPS // 2, round(link.step, 3)
-        (True, 0.085)
+        >>> link.limits, round(link.step, 3)
+        ({'': (-18, 18), 'payments': (-35, 44)}, 0.092)
         """
-        below = {name: float(np.clip(LOW * s, NARROW, WIDE)) for name, s in spreads.items()}
-        above = {name: float(np.clip(HIGH * s, NARROW, WIDE)) for name, s in spreads.items()}
-        half = {name: (above[name] + below[name]) / 2 for name in means}
-        step = sum(half.values()) / (STEPS // 2 - 1 - len(half))
-        middle = {name: means[name] + (above[name] - below[name]) / 2 for name in means}
-        return cls(middle, {name: math.ceil(h / step) for name, h in half.items()}, step)
+        middle, ranges = 0.0, {}
+        for name, mean in means.items():
+            below, above = (float(np.clip(c * spreads[name], NARROW, WIDE)) for c in (LOW, HIGH))
+            if name:
+                ranges[name] = (min(0.0, mean - below), max(0.0, mean + above))
+            else:
+                middle, half = mean + (above - below) / 2, (above + below) / 2
+                ranges[name] = (-half, half)
+        room = STEPS // 2 - 1 - len(ranges)  # rounding takes up to one step a block
+        step = max(-sum(low for low, _ in ranges.values()), sum(high for _, high in ranges.values())) / room
+        limits = {name: (math.floor(low / step), math.ceil(high / step)) for name, (low, high) in ranges.items()}
+        return cls(middle, limits, step)
 
     def part(self, block: str, log_odds: Floats) -> Integers:
         """A block's part of persons' log-odds in whole steps, shape (n,), within its limits."""
-        limit = self.limits[block]
-        steps = np.rint((np.nan_to_num(log_odds) - self.middle[block]) / self.step)
-        return np.clip(steps, -limit, limit).astype(np.int64)
-
-    def absent(self, block: str) -> int:
-        """The part of a person without the relationship, whose log-odds there are 0."""
-        return int(self.part(block, np.zeros(1))[0])
+        low, high = self.limits[block]
+        steps = np.rint((np.nan_to_num(log_odds) - (0.0 if block else self.middle)) / self.step)
+        return np.clip(steps, low, high).astype(np.int64)
 
     def table(self) -> Integers:
         """`SCALE` times the probability at each sum of parts, shape (STEPS,): sum s stands at s modulo `STEPS`."""
-        sums = np.fft.fftfreq(STEPS, 1.0 / STEPS)
-        odds = sum(self.middle.values()) + np.rint(sums) * self.step
-        return np.rint(sigmoid(odds) * SCALE).astype(np.int64)
+        sums = np.rint(np.fft.fftfreq(STEPS, 1.0 / STEPS))
+        return np.rint(sigmoid(self.middle + sums * self.step) * SCALE).astype(np.int64)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; `from_dict` reads them back."""
-        return {"middle": dict(self.middle), "limits": dict(self.limits), "step": self.step}
+        return {"middle": self.middle, "limits": {k: list(v) for k, v in self.limits.items()}, "step": self.step}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Link:
         """The link that `to_dict` wrote; raises `InputError` where sums could pass the table."""
-        limits = {name: whole("link", "limits", limit) for name, limit in data["limits"].items()}
-        return cls({name: float(value) for name, value in data["middle"].items()}, limits, float(data["step"]))
+        limits = {name: (int(low), int(high)) for name, (low, high) in data["limits"].items()}
+        return cls(float(data["middle"]), limits, float(data["step"]))

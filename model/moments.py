@@ -15,6 +15,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from model.encoding import Codes, Encoding, FeatureBins
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+_Number = TypeVar("_Number", np.int64, np.uint64, np.float64)
 
 UNIT = 1 << 10  # steps of a row's grid; products of two rows lie on the grid of `privacy.mechanisms`
 LABEL = 2  # scale of the label's column: the noise on its products is that much smaller, measured
@@ -52,8 +54,11 @@ def smooth(bins: int) -> Floats:
 
 
 def basis_of(part: FeatureBins) -> Integers:
-    """The basis of a part's bins on the grid, shape (bins, columns): smooth over ordered bins, else an indicator."""
-    return np.rint(_basis(part, COMPONENTS) * UNIT).astype(np.int64)
+    """The basis of a part's bins on the grid, shape (bins, columns): smooth over ordered bins, else an indicator.
+
+    It is scaled by the part's own weight: a product's factors are not.
+    """
+    return np.rint(_basis(part, COMPONENTS) * (part.feature.weight * UNIT)).astype(np.int64)
 
 
 def _basis(part: FeatureBins, components: int, extra: int | None = None) -> Floats:
@@ -61,7 +66,7 @@ def _basis(part: FeatureBins, components: int, extra: int | None = None) -> Floa
     if part.factors is not None:
         (first, second), degree = part.factors, part.degree
         left, right = (_basis(f, degree, len(f.labels) - f.ordered - _unnamed(f)) for f in (first, second))
-        return np.einsum("ia,jb->ijab", left, right).reshape(len(part.labels), -1)
+        return np.asarray(np.einsum("ia,jb->ijab", left, right).reshape(len(part.labels), -1))
     ordered = smooth(part.ordered)[:, :components] if part.ordered else np.zeros((0, 0))
     others = len(part.labels) - part.ordered
     kept = others if extra is None else extra
@@ -102,7 +107,7 @@ class BlockRows:
     @cached_property
     def width(self) -> int:
         """Number of columns."""
-        return self.leading + sum(basis.shape[1] for basis in self.bases)
+        return self.leading + sum(int(basis.shape[1]) for basis in self.bases)
 
     def rows(self, codes: Codes, labels: NDArray[np.int8] | None = None) -> Integers:
         """Rows of present persons, shape (n, width), from bins of shape (parts, n).
@@ -124,7 +129,7 @@ class BlockRows:
         return out
 
     def _most(self, power: int, label: bool = True) -> int:
-        leading = UNIT**power + (LABEL * UNIT) ** power * label if self.lender else (UNIT // 2) ** power
+        leading: int = UNIT**power + (LABEL * UNIT) ** power * label if self.lender else (UNIT // 2) ** power
         return leading + sum(int((basis**power).sum(axis=1).max()) for basis in self.bases if basis.size)
 
     @cached_property
@@ -143,7 +148,7 @@ class BlockRows:
         return self._most(2, label=False)
 
     def points(self, weights: Floats) -> tuple[float, Floats]:
-        """The constant and the log-odds of every bin from the block's weights, shape (width,); the label's is unused."""
+        """The constant and the log-odds of every bin from the block's weights, shape (width,); not the label's."""
         constant = float(weights[0]) * (1.0 if self.lender else 0.5)
         parts, at = [np.zeros(0)], self.leading
         for basis in self.bases:
@@ -219,9 +224,10 @@ class Layout:
         return (LABEL * UNIT) ** 2
 
 
-def upper(matrix: NDArray[np.int64] | Floats) -> NDArray[np.int64] | Floats:
+def upper(matrix: NDArray[_Number]) -> NDArray[_Number]:
     """The upper triangle row by row, shape (d (d + 1) / 2,)."""
-    return matrix[np.triu_indices(len(matrix))]
+    triangle: NDArray[_Number] = matrix[np.triu_indices(len(matrix))]
+    return triangle
 
 
 def symmetric(triangle: Floats, width: int) -> Floats:

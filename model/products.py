@@ -18,12 +18,13 @@ class Product:
     """The curves of two features, multiplied.
 
     `of` are the features' names; `degree`, 1 or 2, says how many of the lowest frequencies of an ordered feature take
-    part, beside its special codes; `group` is the reason family.
+    part, beside its special codes; `group` is the reason family; `weight`, in (0, 1], scales its rows.
     """
 
     of: tuple[str, str]
     degree: int = 1
     group: str = "other"
+    weight: float = 1.0
 
     @property
     def name(self) -> str:
@@ -44,7 +45,8 @@ def read_products(path: Path, rows: object, groups: Mapping[str, str]) -> tuple[
         groups: by feature of the contract its reason family.
 
     Raises:
-        InputError: for an unknown or repeated feature, a pair given twice, a degree outside {1, 2}, or too many.
+        InputError: for an unknown or repeated feature, a pair given twice, a degree outside {1, 2}, a weight outside
+            (0, 1], or too many.
     """
     if not isinstance(rows, list) or len(rows) > MAX_PRODUCTS or not all(isinstance(r, dict) for r in rows):
         count = len(rows) if isinstance(rows, list) else rows
@@ -63,14 +65,22 @@ def _product(path: Path, number: int, row: Mapping[str, object], groups: Mapping
         raise InputError(path, f"product #{number}.of", "must be two different features, by name", of)
     first, second = of
     where = f"product.{first} x {second}"
-    refuse_unknown(path, where, row, ("of", "degree", "group"))
+    refuse_unknown(path, where, row, ("of", "degree", "group", "weight"))
     for name in of:
         if name not in groups:
             raise InputError(path, f"{where}.of", "must name features of this contract", name, "mend the name")
     degree = row.get("degree", 1)
     if not isinstance(degree, int) or isinstance(degree, bool) or degree not in _DEGREES:
         raise InputError(path, f"{where}.degree", "must be 1 or 2", degree)
-    return Product((first, second), degree, reason_family(path, f"{where}.group", row.get("group", groups[first])))
+    group = reason_family(path, f"{where}.group", row.get("group", groups[first]))
+    return Product((first, second), degree, group, weight_of(path, f"{where}.weight", row.get("weight", 1)))
+
+
+def weight_of(file: str | Path, field: str, value: object) -> float:
+    """A weight in (0, 1]; raises `InputError` otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise InputError(file, field, "must be a number above 0, at most 1", value)
+    return float(value)
 
 
 def reason_family(path: Path, field: str, value: object) -> str:

@@ -71,14 +71,20 @@ def curves(encoding: Encoding, weights: Floats) -> tuple[float, Floats]:
     monotone curve (least squares, bins weighted equally): post-processing, so it costs no budget.
     """
     constant, points = encoding.points(weights)
+    return constant, risen(encoding, points)
+
+
+def risen(encoding: Encoding, points: Floats) -> Floats:
+    """The bins' points, monotone where the contract is: the nearest such curves for features with a `direction`."""
     if not encoding.contract.monotone:
-        return constant, points
+        return points
+    points = points.copy()
     for part, first in zip(encoding.parts, encoding.offsets, strict=False):
         if part.feature.direction and part.ordered > 1:
             sign = 1.0 if part.feature.direction == "riskier" else -1.0
             ordered = slice(int(first), int(first) + part.ordered)
             points[ordered] = sign * _rising(sign * points[ordered])
-    return constant, points
+    return points
 
 
 def _rising(values: Floats) -> Floats:

@@ -11,7 +11,17 @@ from typing import Any
 from model.inputs import InputError, refuse_unknown
 
 WITHIN_DOMAIN = ("overlap", "home")
-RESERVED = ("lender", "fusion", "bins", "reasons", "labels", "evaluation")  # names of plan lines: no partner's
+RESERVED = (
+    "lender",
+    "fusion",
+    "bins",
+    "reasons",
+    "labels",
+    "evaluation",
+    "coordinator",
+    "moments",
+    "refine",
+)  # names of plan lines: no partner's
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,26 @@ def privacy_terms(path: Path, table: Mapping[str, Any], partners: Sequence[str])
     if terms.label_epsilon is not None and not 0.01 <= terms.label_epsilon <= 20:
         raise InputError(path, "privacy.label-epsilon", "must be in [0.01, 20]", label, "1 to 2 is usual")
     return terms
+
+
+def roles_of(path: Path, table: object, partners: Sequence[str]) -> dict[str, Any]:
+    """The table [roles] of a federation file: `second-party`, `dealer`, and `operators`, who runs whose machine.
+
+    Raises:
+        InputError: naming the field.
+    """
+    if not isinstance(table, dict):
+        raise InputError(path, "roles", "must be a table", table)
+    refuse_unknown(path, "roles", table, ("second-party", "dealer", "operators"))
+    holders = ["lender", *partners]
+    for key, allowed in (("second-party", holders), ("dealer", list(partners))):
+        if key in table and table[key] not in allowed:
+            raise InputError(path, f"roles.{key}", "must be one of " + ", ".join(allowed), table[key])
+    operators = table.get("operators", {})
+    if not isinstance(operators, dict) or not all(isinstance(o, str) and o for o in operators.values()):
+        raise InputError(path, "roles.operators", 'must be like { lender = "Bank A", pay-1 = "Pay Ltd" }', operators)
+    refuse_unknown(path, "roles.operators", operators, ("coordinator", *holders))
+    return dict(table)
 
 
 def check_epsilon(file: str | Path, field_name: str, value: object) -> float:

@@ -16,12 +16,23 @@ TRAIN = "train.block"  # holder -> the weights of its block
 SUBSCORES = "query.subscores"  # holder -> its sub-scores, sealed for the lender
 FUSE = "train.fusion"  # lender -> the fusion table
 
+ROWS = "query.rows"  # holder -> one chunk of its masked rows, sealed for either computing party
+DEAL = "query.deal"  # dealer -> masks' seeds, sealed for whom each is
+CLOSE = "train.close"  # holder -> its own products and its noise, in shares sealed for either computing party
+MULTIPLY = "query.multiply"  # second party -> nothing: it adds one chunk
+OPEN = "train.open"  # second party -> its share of the noisy matrix, sealed for the coordinator
+SUMS = "train.sums"  # holder -> its part of a step's log-odds, masked, and its noise
+TABLES = "query.tables"  # dealer -> one chunk of a step's hidden tables, sealed for the second party
+STEP = "train.step"  # second party -> its opening of one chunk, and at the end its share of the noisy gradient
+FORGET = "query.forget"  # everybody -> nothing: what the joint fit kept is deleted
+
 CONFIG = "config"  # the ConfigRecord of every message
 ARRAYS = "arrays"  # the ArrayRecord, keys `<block>/<parameter>`
 JSON = "json"  # its key of JSON text
 SEALED, HOME = "sealed", "home"  # its keys of ciphertext
 ERROR = "error"  # in place of an answer: one of ERRORS
-LAST, MEAN = "last", "mean"  # parameters of a block: where descent stands, and the average to publish
+LAST, MEAN = "last", "mean"  # parameters of a block: where descent stands, and what to publish
+COVARIANCE = "covariance"  # how sure a block of the joint fit is
 COUNTS = "counts"  # of private bins, and of held-out scores
 
 ERRORS = ("budget", "input", "ledger", "seal", "protocol", "internal")

@@ -21,7 +21,7 @@ from typing import Any
 from privacy.accounting import filter_order
 from privacy.chain import DAMAGE, GENESIS, BrokenRow, Chain, Entry, LedgerCorrupt, check_chain, check_replies, rows_of
 from privacy.ledger import LedgerMismatch, largest_fitting
-from privacy.plan import Line, line_of, spent_by
+from privacy.plan import EVERYBODY, Line, line_of, spent_by
 
 BESIDE = ("", "-wal", "-shm")  # a ledger's file, and what SQLite keeps beside it while it is in use
 FIELDS = {"seq": int, "key": str, "text": str, "prev": str, "hash": str}
@@ -84,7 +84,9 @@ class Contents:
 
     def _kept(self, own: bool) -> list[list[Line]]:
         holder = self.opened["holder"]
-        kept = [[line for line in lines if not own or line.holder == holder] for lines in self.plans.values()]
+        kept = [
+            [line for line in lines if not own or line.holder in (holder, EVERYBODY)] for lines in self.plans.values()
+        ]
         return [lines for lines in kept if lines]
 
     def _spent(self, plans: Sequence[Sequence[Line]]) -> float:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from privacy.accounting import filter_order, gaussian_epsilon, shown, smallest_scale
 from privacy.chain import GENESIS, Chain, Entry, LedgerCorrupt
-from privacy.plan import BudgetExceeded, Line, Release, line_of, spent_by
+from privacy.plan import EVERYBODY, BudgetExceeded, Line, Release, line_of, spent_by
 
 __all__ = ["Ledger", "LedgerCorrupt", "LedgerMismatch", "Terms"]
 
@@ -198,7 +198,7 @@ class Ledger:
         return self._remaining(self._kept(list(self.plans().values()), own), self.terms.limit(own))
 
     def _own(self, lines: Sequence[Line]) -> list[Line]:
-        return [line for line in lines if line.holder == self.terms.holder]
+        return [line for line in lines if line.holder in (self.terms.holder, EVERYBODY)]
 
     def _kept(self, plans: list[list[Line]], own: bool) -> list[list[Line]]:
         """The plans without other holders' lines, where only `own` ones are asked for."""

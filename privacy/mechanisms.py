@@ -81,6 +81,27 @@ class GaussianSum:
         return (np.rint(total * GRID) + noise) / GRID
 
 
+def noise_share(mechanism: GaussianSum, unit: int, shares: int, rng: Csprng) -> NDArray[np.int64]:
+    """One of several parties' part of a mechanism's noise, in whole steps of 1/`unit`, shape (size,).
+
+    Promise: any `shares` of the parts together are the mechanism's noise, `noise_stddev` on each coordinate: with one
+    part more than that, the sum keeps it against each party, which knows its own part. The sum of discrete Gaussians
+    is within a factor 1 + 10 (shares - 1) exp(-pi^2 s^2) of a discrete Gaussian, s each part's steps: nothing here, as
+    s is never below a thousand.
+
+    Args:
+        shares: how many parts make the whole noise; one party alone draws with 1.
+
+    Source: Kairouz, Liu & Steinke (2021), arXiv:2102.06387, Theorem 1.
+    """
+    if mechanism.noise_multiplier == 0:
+        return np.zeros(mechanism.size, dtype=np.int64)
+    stddev = mechanism.noise_stddev * unit / math.sqrt(shares)
+    if stddev < 1000.0:
+        raise ValueError("the noise is too small for the grid: its parts would not add up to a discrete Gaussian")
+    return discrete_gaussian(rng, stddev, mechanism.size)
+
+
 def respond(labels: NDArray[np.int8], flip: float, rng: Csprng) -> NDArray[np.int8]:
     """Randomised response: each label (0 or 1) flipped with probability `flip`; any other value becomes a fair coin.
 

@@ -21,6 +21,7 @@ from privacy.accounting import (
 )
 from privacy.mechanisms import Floats, GaussianSum
 
+EVERYBODY = "*"  # holder of a line to whose noise every holder adds its share: each of them charges it as its own
 TRAIN, HELD_OUT = "train", "held-out"  # persons of a line: disjoint groups, so a person pays for one of them
 
 
@@ -34,7 +35,7 @@ class Release:
 
     Args:
         name: unique in the plan, e.g. `payments/pay-1`.
-        holder: who draws the noise and is charged.
+        holder: who draws the noise and is charged; `EVERYBODY` where all holders draw it together.
         bound: L2 norm of one person's vector, by construction.
         size: coordinates of the sum.
         count: how often it is released.

@@ -98,26 +98,27 @@ class StepDealer:
         if table.shape != (SIZE,) or table.dtype != np.int64:
             raise ValueError(f"the table must be int64 of shape {(SIZE,)}, got {table.dtype} {table.shape}")
         self._owners = checked(blocks)
-        self._roots, self._blocks, self._step, self._chunk = roots, blocks, step, 0
+        self._roots, self._blocks, self._step = roots, blocks, step
         self._rotated = np.stack([np.roll(to_ring(table), -a) for a in range(SIZE)])
-        width = sum(width for _, width in blocks.values())
-        self._total = np.uint64(0) - _dealt_product(roots.both[0], step, width)
 
-    def deal(self, rows: int) -> Words:
-        """Party 1's shares of the tables of the next chunk, of `rows` persons, shape (rows, SIZE)."""
-        step, chunk, both = self._step, self._chunk, self._roots.both
+    def tables(self, chunk: int, rows: int) -> Words:
+        """Party 1's shares of the tables of one chunk, of `rows` persons, shape (rows, SIZE)."""
+        step, both = self._step, self._roots.both
         a = reduce(np.add, [_sum_mask(self._owners, root, step, chunk, rows) for root in both]) & _LOW
-        b = reduce(np.add, [_residual_mask(root, step, chunk, rows) for root in both])
-        columns = reduce(np.add, [masks(self._blocks, root, chunk, rows) for root in both])
-        self._total += product(columns, b)[:, 0]
-        self._chunk += 1
         tables: Words = self._rotated[a]
         tables -= _dealt_tables(both[0], step, chunk, rows)
         return tables
 
-    def correction(self) -> Words:
-        """Party 1's share of A^T b over all chunks dealt so far, shape (d,)."""
-        return self._total.copy()
+    def correction(self, chunks: Sequence[int]) -> Words:
+        """Party 1's share of A^T b over chunks of so many rows, shape (d,)."""
+        step, both = self._step, self._roots.both
+        width = sum(width for _, width in self._blocks.values())
+        total = np.uint64(0) - _dealt_product(both[0], step, width)
+        for chunk, rows in enumerate(chunks):
+            b = reduce(np.add, [_residual_mask(root, step, chunk, rows) for root in both])
+            columns = reduce(np.add, [masks(self._blocks, root, chunk, rows) for root in both])
+            total += product(columns, b)[:, 0]
+        return np.asarray(total)
 
 
 class StepParty:

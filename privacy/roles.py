@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from privacy.shares import Blocks, checked
 
 COLLUSION = (
     "The two computing parties must not collude: together they know every mask and can read every person's row.\n"
@@ -21,6 +24,81 @@ class Roles:
 
     parties: tuple[str, str]
     dealer: str
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values; `from_dict` reads them back."""
+        return {"parties": list(self.parties), "dealer": self.dealer}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Roles:
+        """The roles that `to_dict` wrote."""
+        first, second = data["parties"]
+        return cls((str(first), str(second)), str(data["dealer"]))
+
+
+@dataclass(frozen=True)
+class Joint:
+    """How the holders compute together; all of it public and part of the plan.
+
+    Attributes:
+        trust: `secure` (on shares, nobody sees a row) or `curator` (the coordinator sees all: simulations only).
+        roles: who computes and who deals.
+        blocks: name of each block, its owners and its number of columns, in order.
+        chunk: persons whose rows travel at a time.
+    """
+
+    trust: str
+    roles: Roles
+    blocks: Blocks
+    chunk: int
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """All holders that bring columns, in order."""
+        return tuple(owner for owners, _ in self.blocks.values() for owner in owners)
+
+    @property
+    def noise_shares(self) -> int:
+        """How many parts of noise make the whole: every owner and the coordinator add one, and one party knows its own.
+
+        So a release keeps its full noise against each of them alone, at (n + 1) / n of its variance where two full
+        parts of noise, one a computing party, would take 2. Two of them that pool what they know see less noise.
+        """
+        return len(self.owners)
+
+    def chunks(self, persons: int) -> list[tuple[int, int]]:
+        """First and last place of each chunk of so many persons."""
+        return [(at, min(at + self.chunk, persons)) for at in range(0, persons, self.chunk)]
+
+    def block_of(self, owner: str) -> str:
+        """The block that an owner brings columns of; raises `ValueError` where it brings none."""
+        for name, (owners, _) in self.blocks.items():
+            if owner in owners:
+                return name
+        raise ValueError(f"{owner} brings no columns")
+
+    def place(self, block: str) -> slice:
+        """Which of all columns are a block's."""
+        at = 0
+        for name, (_, width) in self.blocks.items():
+            if name == block:
+                return slice(at, at + width)
+            at += width
+        raise ValueError(f"{block} is no block")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; `from_dict` reads them back."""
+        blocks = [[name, list(owners), width] for name, (owners, width) in self.blocks.items()]
+        return {"trust": self.trust, "roles": self.roles.to_dict(), "blocks": blocks, "chunk": self.chunk}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Joint:
+        """The arrangement that `to_dict` wrote; raises `ValueError` where no computation could follow it."""
+        blocks = {str(name): (tuple(map(str, owners)), int(width)) for name, owners, width in data["blocks"]}
+        checked(blocks)
+        if data["trust"] not in ("secure", "curator") or not 0 < int(data["chunk"]) <= 1 << 20:
+            raise ValueError("a joint fit's trust or chunk is out of range")
+        return cls(str(data["trust"]), Roles.from_dict(data["roles"]), blocks, int(data["chunk"]))
 
 
 def choose_dealer(partners: Sequence[str], key: bytes) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from privacy.accounting import shown
 from privacy.plan import LabelResponse, Plan, Release
+from privacy.roles import COLLUSION, Joint
 
 UNIT = "the person, over all partners and all releases of the programme"
 RELATION = "zero-out: one person's rows at every holder become null rows; the cohort's size is public"
@@ -26,16 +27,20 @@ NOT_COVERED = (
 )
 
 
-def statement(plan: Plan, persons: int) -> dict[str, Any]:
+def statement(plan: Plan, persons: int, joint: Joint | None = None) -> dict[str, Any]:
     """The statement as plain data, to be published with every model.
 
     Args:
         plan: the priced plan, after which nothing else is released under this budget.
         persons: size of the training cohort, a public number.
+        joint: how a joint fit was computed, where that was the engine.
     """
     total = plan.spent()
     response = next((line for line in plan.lines if isinstance(line, LabelResponse)), None)
-    homes = sorted({line.home for line in plan.releases if line.home})
+    shared = [n for n, (owners, _) in joint.blocks.items() if len(owners) > 1] if joint else []
+    homes = sorted({line.home for line in plan.releases if line.home} | set(shared))
+    observers = _joint_observers(joint) if joint else _observers(response is not None)
+    labels = () if response or joint else (LABELS,)
     holders = sorted({line.holder for line in plan.lines})
     groups = list(dict.fromkeys(line.persons for line in plan.lines))
     return {
@@ -47,14 +52,14 @@ def statement(plan: Plan, persons: int) -> dict[str, Any]:
         "unit": UNIT,
         "relation": RELATION,
         "accounting": "closed form of the Gaussian" if _closed(plan) else "privacy loss distributions (PLD)",
-        "labels": f"randomised response, epsilon {response.epsilon:g}, drawn once" if response else "as they are",
+        "labels": _told_labels(response, joint),
+        "trust": joint.trust if joint else "local",
+        **({"roles": joint.roles.to_dict(), "collusion": COLLUSION.splitlines()} if joint else {}),
         "within_domain": dict.fromkeys(homes, "each person trains at one home partner"),
-        "observers": [
-            {"observer": who, "sees": what, "epsilon": shown(total)} for who, what in _observers(response is not None)
-        ],
+        "observers": [{"observer": who, "sees": what, "epsilon": shown(total)} for who, what in observers],
         "by_holder": {h: shown(plan.spent([x.name for x in plan.lines if x.holder == h])) for h in holders},
         "by_persons": {g: shown(plan.spent([x.name for x in plan.lines if x.persons == g])) for g in groups},
-        "not_covered": [*(() if response else (LABELS,)), *((HOMES,) if homes else ()), *NOT_COVERED],
+        "not_covered": [*labels, *((HOMES,) if homes else ()), *NOT_COVERED],
     }
 
 
@@ -75,6 +80,35 @@ def _observers(covered: bool) -> list[tuple[str, str]]:
         ("lender + a partner", "what each sees; that partner's rows of the lender's persons (not covered)"),
         ("two partners", "what each sees; their own rows of common persons (not covered)"),
     ]
+
+
+def _told_labels(response: LabelResponse | None, joint: Joint | None) -> str:
+    if joint:
+        return "never leave the lender but in shares" if joint.trust == "secure" else "seen by the curator"
+    return f"randomised response, epsilon {response.epsilon:g}, drawn once" if response else "as they are"
+
+
+def _joint_observers(joint: Joint) -> list[tuple[str, str]]:
+    """Who sees what of a joint fit. Every line is post-processing of the noisy matrix and gradients, or uniform."""
+    if joint.trust == "curator":
+        return [("coordinator", "every row (not covered): a simulation without secure products"), *_JOINT_OTHERS]
+    second, dealer = joint.roles.parties[1], joint.roles.dealer
+    return [
+        ("coordinator", "masked rows and shares, each uniform alone; the noisy matrix and gradients but its own noise"),
+        (f"{second} (second party)", "masked rows and shares, each uniform alone; all but its own part of the noise"),
+        (f"{dealer} (dealer)", "every mask and nothing that is masked; all but its own part of the noise"),
+        *_JOINT_OTHERS,
+        (f"coordinator + {second}", "every person's row (not covered): they must not collude"),
+        (f"{dealer} + coordinator, {dealer} + {second}", "every person's row (not covered): they must not collude"),
+        ("two other holders", "what each sees; less noise than claimed by both their parts (not covered)"),
+    ]
+
+
+_JOINT_OTHERS = [
+    ("partners", "the published model, each its own part of the noise; tokens and order of the cohort (not covered)"),
+    ("lender", "the published model; sub-scores and reason families of held-out persons (not covered)"),
+    ("outsiders", "the published model and its noisy quality"),
+]
 
 
 def _closed(plan: Plan) -> bool:

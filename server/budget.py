@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 from privacy.ledger import Ledger, Terms
+from privacy.plan import Release
 from server.planning import RunPlan
 from server.roster import Terms as Programme
 from server.strategy import Head
@@ -19,6 +21,18 @@ class Book:
     def __init__(self, path: Path | None, terms: Terms | None) -> None:
         self._path, self._terms = path, terms
 
+    @property
+    def folder(self) -> Path | None:
+        """Where the ledger lies; None where nothing is kept."""
+        return None if self._path is None else self._path.parent
+
+    def heads(self) -> dict[str, Head]:
+        """Where each holder's ledger was last seen."""
+        if self._path is None or self._terms is None:
+            return {}
+        with Ledger(self._path, self._terms) as book:
+            return {str(b["holder"]): (int(b["rows"]), str(b["hash"])) for b in book.chain.bodies("head")}
+
     def reserve(self, plan: RunPlan) -> dict[str, Head]:
         """Charges the plan; returns where each holder's ledger was last seen.
 
@@ -30,7 +44,20 @@ class Book:
             return {}
         with Ledger(self._path, self._terms) as book:
             book.reserve(plan.id, plan.plan.lines)
-            return {str(b["holder"]): (int(b["rows"]), str(b["hash"])) for b in book.chain.bodies("head")}
+        return self.heads()
+
+    def once(self, plan: RunPlan, line: Release, part: str, draw: Callable[[], bytes]) -> bytes:
+        """The bytes of the coordinator's own part of a line's noise, drawn once for the charge and kept."""
+        if self._path is None or self._terms is None:
+            return draw()
+        with Ledger(self._path, self._terms) as book:
+            stored = book.stored(book.key(plan.id, line.name, part))
+            if stored is not None:
+                return stored
+            key = book.claim(plan.id, line, part)
+            drawn = draw()
+            book.store(key, drawn)
+            return drawn
 
     def note(self, heads: dict[str, Head]) -> None:
         """Keeps where the holders' ledgers stand, as a witness."""

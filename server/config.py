@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.blocks import ENGINES
+from model.blocks import ENGINES, TRUSTS
 from model.descent import check_rounds
 from model.federation import ON_FAILURE
 from model.inputs import InputError, whole
@@ -31,6 +31,7 @@ class RunConfig:
     out: Path | None
     ledger: Path | None
     engine: str
+    trust: str
     epsilon: float | None
     delta: float | None
     seed: int
@@ -48,6 +49,7 @@ class RunConfig:
             out=Path(str(out)) if out else None,
             ledger=Path(str(ledger)) if ledger else None,
             engine=str(config.get("engine", "scorecard")),
+            trust=str(config.get("trust", "secure")),
             epsilon=None if epsilon == "" else check_epsilon(_WHERE, "epsilon", epsilon),
             delta=None if delta == "" else check_delta(_WHERE, "delta", delta),
             seed=whole(_WHERE, "seed", config.get("seed", 0)),
@@ -58,6 +60,8 @@ class RunConfig:
         )
         if settings.engine not in ENGINES:
             raise InputError(_WHERE, "engine", "must be " + " | ".join(ENGINES), settings.engine)
+        if settings.trust not in TRUSTS:
+            raise InputError(_WHERE, "trust", "must be " + " | ".join(TRUSTS), settings.trust)
         if settings.on_failure not in ("", *ON_FAILURE):
             raise InputError(_WHERE, "on-failure", "must be " + " | ".join(ON_FAILURE), settings.on_failure)
         return settings

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +12,7 @@ from flwr.app import Array, ArrayRecord
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from model import blocks, estimates, wire
+from model import blocks, wire
 from model.bundle import Bundle
 from model.federation import LENDER
 from model.limits.table import FusionTable
@@ -24,24 +21,17 @@ from server.budget import open_book
 from server.config import RunConfig
 from server.exchange import Answer, Exchange, Post
 from server.failures import RunFailed
+from server.joint_phases import JointRun
+from server.outcomes import Outcome, publish, quality_of
 from server.planning import RunPlan, make_plan
 from server.preparing import cut_bins, hand_out, tell_homes
+from server.resuming import Standing
 from server.roster import Roster, discover
 from server.strategy import BlockStrategy, Head, Parcels, note_head
 
 Floats = NDArray[np.float64]
 
-RUN_FILE = "run.json"
-MODEL_FOLDER = "model"
 _log = logging.getLogger("fedscore.server")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run ends with: the bundle, and the facts that a report tells about the run."""
-
-    bundle: Bundle
-    facts: Mapping[str, Any]
 
 
 class Programme:
@@ -56,11 +46,14 @@ class Programme:
         with self.exchange.phase("describe"):
             roster = self._agreed(discover(self.exchange, self.grid, self.settings.wait))
         with self.exchange.phase("plan"):
-            plan = make_plan(roster, self.settings.engine, self.settings.rounds)
+            plan = make_plan(roster, self.settings.engine, self.settings.rounds, self.settings.trust)
             self.book = open_book(self.settings.ledger, roster.terms)
-            heads = self.book.reserve(plan)
+            plan, standing = Standing.of(self.book.folder if plan.joint else None, plan)
+            heads = self.book.heads() if plan.joint else self.book.reserve(plan)
+        if plan.joint:
+            return self._published(JointRun(self, roster, plan, standing).run())
         with self.exchange.phase("align"):
-            parcels = hand_out(self.exchange, roster, plan, heads)
+            parcels, _ = hand_out(self.exchange, roster, plan, heads)
             roster = self._left(roster, tell_homes(self.exchange, roster, plan, parcels))
             roster = self._left(*cut_bins(self.exchange, roster, plan, parcels))
         with self.exchange.phase("train"):
@@ -71,9 +64,11 @@ class Programme:
         note_head(heads, LENDER, fused.data)
         self.book.note(heads)
         with self.exchange.phase("publish"):
-            outcome = self._outcome(roster, plan, weights, fused)
-            if self.settings.out is not None:
-                publish(outcome, self.settings.out)
+            return self._published(self._outcome(roster, plan, weights, fused))
+
+    def _published(self, outcome: Outcome) -> Outcome:
+        if self.settings.out is not None:
+            publish(outcome, self.settings.out)
         return outcome
 
     def _agreed(self, roster: Roster) -> Roster:
@@ -180,8 +175,12 @@ class Programme:
             if m.domain in table.blocks
         }
         told = statement(plan.plan, plan.sizes["train"])
-        centres, terms = fused.data["centres"], roster.terms
-        bundle = Bundle(terms.programme, finished, table, centres, told, _quality(plan, fused))
+        bundle = Bundle(roster.terms.programme, finished, table, fused.data["centres"], told, quality_of(plan, fused))
+        return self.outcome(roster, plan, bundle)
+
+    def outcome(self, roster: Roster, plan: RunPlan, bundle: Bundle, more: Mapping[str, Any] | None = None) -> Outcome:
+        """A bundle with the facts that a report tells about its run, `more` among them."""
+        terms = roster.terms
         facts = {
             "federation": terms.federation,
             "programme": terms.programme,
@@ -195,33 +194,9 @@ class Programme:
             "releases": [line.to_dict() for line in plan.plan.lines],
             "seconds": {k: round(v, 3) for k, v in self.exchange.seconds.items()},
             "bytes_sent": dict(self.exchange.bytes_sent),
+            **(more or {}),
         }
         return Outcome(bundle, facts)
-
-
-def _quality(plan: RunPlan, fused: Answer) -> dict[str, Any] | None:
-    """Estimates from the noisy histogram of held-out scores; None where there is none."""
-    line = plan.line("evaluation/scores")
-    if line is None:
-        return None
-    counts = fused.array(wire.COUNTS, (line.size,))
-    if counts is None:
-        raise RunFailed("the lender's evaluation failed: protocol")
-    return estimates.estimates(counts, line.mechanism.noise_stddev, plan.sizes["held_out"])
-
-
-def publish(outcome: Outcome, out: Path) -> None:
-    """Writes `model/` and `run.json` under `out`, each under a temporary name first."""
-    out.mkdir(parents=True, exist_ok=True)
-    temporary = out / f".{MODEL_FOLDER}.part"
-    shutil.rmtree(temporary, ignore_errors=True)
-    sha256 = outcome.bundle.save(temporary)
-    temporary.rename(out / MODEL_FOLDER)
-    facts = {**outcome.facts, "bundle_sha256": sha256}
-    part = out / f".{RUN_FILE}.part"
-    part.write_text(json.dumps(facts, indent=1), encoding="utf-8")
-    part.replace(out / RUN_FILE)
-    _log.info("published %s", sha256)
 
 
 def _weights_record(block: str, weights: Floats) -> ArrayRecord:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,8 @@ from model.federation import LENDER
 from model.terms import PrivacyTerms
 from privacy.accounting import epsilon_of, gaussian_mu
 from privacy.plan import HELD_OUT, BudgetExceeded, LabelResponse, Line, Plan, Release, digest, price
+from privacy.roles import Joint
+from server.joint_planning import MOMENTS, arrange, check_budget, joint_layout, joint_lines
 from server.roster import Member, Roster
 
 FUSION_SHARE = 0.1
@@ -32,6 +34,7 @@ class RunPlan:
         run: a random name, so that an equal plan later is another plan.
         schedules: of each line that descends, by its name.
         sizes: persons of the cohort, `train` and `held_out`; public.
+        joint: how the joint fit is computed, where that is the engine.
     """
 
     plan: Plan
@@ -40,6 +43,7 @@ class RunPlan:
     engine: str
     rounds: int
     sizes: Mapping[str, int]
+    joint: Joint | None = None
     run: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @cached_property
@@ -55,6 +59,7 @@ class RunPlan:
             "sizes": dict(self.sizes),
             "lines": [line.to_dict() for line in self.plan.lines],
             "schedules": {name: asdict(schedule) for name, schedule in self.schedules.items()},
+            **({"joint": self.joint.to_dict()} if self.joint else {}),
         }
 
     @property
@@ -67,26 +72,55 @@ class RunPlan:
         return next((r for r in self.plan.releases if r.name == name), None)
 
 
-def make_plan(roster: Roster, engine: str, rounds: int) -> RunPlan:
+def make_plan(roster: Roster, engine: str, rounds: int, trust: str = "secure") -> RunPlan:
     """Every release of the run, priced to sum to the programme's epsilon over all holders.
 
     Shares are parts of mu^2. By default fusion gets a tenth, and the rest goes to holders by the square of their rows'
     norm (features + 1): then every column of every block bears the same noise, as in one joint gradient. The held-out
     persons, whom nothing else touches, pay for the evaluation.
     """
+    if engine == "moments":
+        return _joint_plan(roster, trust)
     members, terms, sizes = roster.training(), roster.terms.privacy, roster.terms.sizes
     response = _response(roster)
     maker = _Maker(roster, engine, sizes["train"], _shares(members, terms), _gaussian_mu(terms, response), response)
     for member in members:
         maker.block(member)
     maker.fusion()
-    lines = [*([response] if response else []), *maker.lines]
-    if sizes["held_out"]:
-        lines.append(Release("evaluation/scores", LENDER, 1.0, 2 * estimates.BINS, 1, 1.0, persons=HELD_OUT))
+    lines = [*([response] if response else []), *maker.lines, *_evaluation(sizes)]
     shared = any(len(roster.of_domain(m.domain)) > 1 for m in members)
     rounds = rounds or (ROUNDS_OF_SHARED_DOMAINS if shared else 1)
     plan = price(lines, terms.epsilon, terms.delta)
     return RunPlan(plan, maker.schedules, roster.terms.programme, engine, rounds, sizes)
+
+
+def _joint_plan(roster: Roster, trust: str) -> RunPlan:
+    """The plan of a joint fit: private bins, a matrix, a few gradients, the evaluation. No label leaves the lender."""
+    layout, sizes, terms = joint_layout(roster), roster.terms.sizes, roster.terms.privacy
+    shares = _shares(roster.training(), replace(terms, within_domain="home"))
+    maker = _Maker(roster, "moments", sizes["train"], shares, math.inf, None)
+    for member in roster.training():
+        maker.bins(member)
+    lines = [*maker.lines, *joint_lines(layout, 1.0 - shares["bins"] * _private_features(roster)), *_evaluation(sizes)]
+    plan = price(lines, terms.epsilon, terms.delta)
+    run = RunPlan(plan, {}, roster.terms.programme, "moments", 1, sizes, arrange(roster, trust, layout))
+    matrix = run.line(MOMENTS)
+    if matrix:
+        check_budget(layout, sizes["train"], matrix)
+    return run
+
+
+def _private_features(roster: Roster) -> int:
+    """How many private features one person pays for: those of each domain once, since it has one home there."""
+    domains = {m.domain: m.encoding.contract.features for m in roster.training()}
+    return sum(f.private for features in domains.values() for f in features)
+
+
+def _evaluation(sizes: Mapping[str, int]) -> list[Line]:
+    """The line of the held-out persons' histogram, if there are any."""
+    if not sizes["held_out"]:
+        return []
+    return [Release("evaluation/scores", LENDER, 1.0, 2 * estimates.BINS, 1, 1.0, persons=HELD_OUT)]
 
 
 def _response(roster: Roster) -> LabelResponse | None:
@@ -117,12 +151,24 @@ class _Maker:
     lines: list[Line] = field(default_factory=list)
     schedules: dict[str, Schedule] = field(default_factory=dict)
 
+    def _home(self, member: Member) -> str:
+        """The domain among whose partners each person has one home; the joint fit always needs that."""
+        shared = len(self.roster.of_domain(member.domain)) > 1
+        home = self.roster.terms.privacy.within_domain == "home" or self.engine == "moments"
+        return member.domain if home and shared and member.name != LENDER else ""
+
+    def bins(self, member: Member) -> None:
+        """A holder's line of private bins, if its contract asks for them."""
+        private = [f for f in member.encoding.contract.features if f.private]
+        if private:
+            size, bound = quantiles.FINE * len(private), quantiles.bound(len(private))
+            share, home = self.share["bins"] * len(private), self._home(member)
+            self.lines.append(Release(f"bins/{member.name}", member.name, bound, size, 1, share, home=home))
+
     def block(self, member: Member) -> None:
         """A holder's lines: its private bins, its block, and the averages behind its reasons."""
         contract, encoding = member.encoding.contract, member.encoding
-        holders = len(self.roster.of_domain(member.domain))
-        home = member.domain if self.roster.terms.privacy.within_domain == "home" and holders > 1 else ""
-        private = [f for f in contract.features if f.private]
+        holders, home = len(self.roster.of_domain(member.domain)), self._home(member)
         families = averages.families_of(encoding) if self.engine == "scorecard" else ()
         whole = self.share[member.name]
         reasons = REASONS_SHARE * whole if families else 0.0
@@ -131,10 +177,7 @@ class _Maker:
         spec = blocks.spec(self.engine, encoding, self.persons, self.mu * math.sqrt(whole - reasons), holders, stretch)
         name = line_name(member)
         self.schedules[name] = spec.schedule
-        if private:
-            size, bound = quantiles.FINE * len(private), quantiles.bound(len(private))
-            bins = self.share["bins"] * len(private)
-            self.lines.append(Release(f"bins/{member.name}", member.name, bound, size, 1, bins, home=home))
+        self.bins(member)
         self.lines.append(
             Release(
                 *(name, member.name, spec.bound, spec.size, spec.schedule.steps, whole - reasons, spec.probability),

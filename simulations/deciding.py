@@ -52,6 +52,7 @@ def _requests(
     optional, own = bundle.table.optional, bundle.table.own
     as_of = policy.effective_from
     columns = [evidence[f"{kind}_{b}"].to_list() for b in bundle.table.blocks for kind in ("sub", "why")]
+    errors = evidence["se_e6"].to_list()
     places = {b: 2 * i for i, b in enumerate(bundle.table.blocks)}
     requests = []
     for i, row in enumerate(zip(*columns, amounts["income"].to_list(), amounts["requested"].to_list(), strict=True)):
@@ -63,7 +64,7 @@ def _requests(
         kyc = Applicant(
             True, AGE, "salaried", row[-2], "verified", 0, 0,
             logit_e6=row[places[own]] if own else None,
-            reasons=_why(row[places[own] + 1]) if own else (),
+            reasons=_why(row[places[own] + 1]) if own else (), model_se_e6=errors[i],
         )  # fmt: skip
         requests.append(DecisionRequest(str(i), "", "new", as_of, policy.product, row[-1], TERM_MONTHS, kyc, blocks))
     return requests

@@ -24,7 +24,7 @@ from model.wire import HELD_OUT, TRAIN_ROWS
 from privacy.accounting import shown
 from privacy.plan import spent_by
 from privacy.statement import RELATION, UNIT
-from server.phases import MODEL_FOLDER, RUN_FILE
+from server.outcomes import MODEL_FOLDER, RUN_FILE
 from simulations.deciding import decide_all
 from simulations.settings import Settings
 
@@ -52,6 +52,7 @@ def write_report(
         "schema": SCHEMA,
         "simulation": "exact figures on held-out persons: never publish them from a real run",
         **{k: run[k] for k in ("federation", "programme", "engine", "rounds", "bundle_sha256", "failures")},
+        "trust": run.get("trust", "local"),
         "backend": settings.backend,
         "seed": settings.seed,
         **_persons(node),
@@ -62,6 +63,7 @@ def write_report(
         "seconds": {**{k: round(v, 3) for k, v in seconds.items()}, **run["seconds"], "decide": round(decided, 3)},
         "bytes_sent": run["bytes_sent"],
         "releases": run["releases"],
+        "contributions": run.get("contributions", {}),
         "quality_published": bundle["quality"],
         "privacy": bundle["statement"],
         "notes": list(notes),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.blocks import ENGINES
+from model.blocks import ENGINES, TRUSTS
 from model.descent import check_rounds
 from model.federation import ON_FAILURE
 from model.inputs import InputError, whole
@@ -38,6 +38,7 @@ class Settings:
     seed: int = 0
     rounds: int = 0
     engine: str = "scorecard"
+    trust: str = "secure"
     backend: str = "inprocess"
     on_failure: str = ""
     policy: Path | None = None
@@ -53,6 +54,7 @@ class Settings:
         check_rounds(_WHERE, "--rounds", self.rounds)
         for name, value, allowed in (
             ("--engine", self.engine, ENGINES),
+            ("--trust", self.trust, TRUSTS),
             ("--backend", self.backend, BACKENDS),
             ("--on-failure", self.on_failure, ("", *ON_FAILURE)),
         ):
@@ -71,5 +73,6 @@ class Settings:
             "seed": self.seed,
             "rounds": self.rounds,
             "engine": self.engine,
+            "trust": self.trust,
             "on-failure": self.on_failure,
         }

@@ -79,7 +79,9 @@ def test_a_products_row_is_the_outer_product_of_two_rows_of_norm_at_most_one(enc
         for i, pair in enumerate(pairs):
             assert part.labels[pair] == f"{first.labels[a[i]]}, {second.labels[b[i]]}"
     assert np.linalg.norm(encoding.matrix(codes), axis=1).max() <= encoding.row_norm * (1 + 1e-12)
-    assert encoding.row_norm**2 == pytest.approx(1 + len(encoding.contract.features) + len(encoding.contract.products))
+    largest = [np.square(part.basis).sum(axis=1).max() for part in encoding.parts]
+    assert encoding.row_norm**2 == pytest.approx(1 + sum(largest), rel=1e-8)
+    assert encoding.row_norm <= np.sqrt(len(encoding.parts) + 1)
 
 
 def test_the_slowest_curves_special_codes_and_values_take_part_other_and_missing_do_not() -> None:

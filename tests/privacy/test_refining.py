@@ -36,9 +36,9 @@ class Run:
     def __init__(self, sizes: list[int], table: Integers = RANDOM, step: int = 0, roots: Roots | None = None) -> None:
         self.roots, self.step = roots or Roots(), step
         dealer = StepDealer(self.roots, BLOCKS, step, table)
-        self.tables = [dealer.deal(rows) for rows in sizes]
+        self.tables = [dealer.tables(i, rows) for i, rows in enumerate(sizes)]
         self.parties = [
-            StepParty(i, self.roots.both[i], BLOCKS, step, c) for i, c in ((0, None), (1, dealer.correction()))
+            StepParty(i, self.roots.both[i], BLOCKS, step, c) for i, c in ((0, None), (1, dealer.correction(sizes)))
         ]
 
     def sums(self, chunk: int, u: dict[str, Integers]) -> dict[str, Bytes]:

@@ -66,7 +66,8 @@ def test_a_simulation_with_products_trains_scores_publishes_and_passes_its_audit
     block = Bundle.load(run.out / "model").blocks["payments"]
     assert [p.name for p in block.encoding.contract.products] == ["tenure_months x failed_debits_90d"]
     lines = {row["name"]: row for row in run.report["releases"]}
-    assert lines["payments/pay-1"]["bound"] == pytest.approx(math.sqrt(10 + 1 + 1))
+    assert math.sqrt(10 + 1) < lines["payments/pay-1"]["bound"] <= math.sqrt(10 + 1 + 1)
+    assert lines["payments/pay-1"]["bound"] == block.encoding.row_norm
     assert lines["payments/pay-1"]["size"] == block.encoding.columns
     assert np.ptp(block.weights[1 + block.encoding.offsets[-2] :]) > 0
     assert pl.read_parquet(run.out / "scores.parquet")["score"].is_between(350, 950).all()

@@ -1,0 +1,124 @@
+"""What a node does with the messages of the joint fit: orders checked, packets handed to the part that is played."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flwr.app import RecordDict
+
+from clients import computing, dealing, joint
+from clients.cohort import accept, aligned
+from clients.config import Node
+from clients.homes import learn
+from clients.joint import Seat
+from clients.orders import Agreement, ledger
+from model import wire
+from model.inputs import InputError, whole
+from model.link import Link
+
+Config = Mapping[str, Any]
+Packets = dict[str, bytes]
+
+
+def _seat(node: Node, config: Config) -> Seat:
+    name = node.holder(config["holder"]).name
+    seen = config.get("witness")
+    if seen is not None:
+        with ledger(node, name, (whole("order", "witness", seen[0]), str(seen[1]))):
+            pass
+    agreement = Agreement.of(config["plan"], node)
+    node = node.with_edges(name, config.get("edges", {}))
+    return Seat(node, name, agreement, config["keys"], config["contracts"])
+
+
+def _packets(content: RecordDict, prefix: str) -> Packets:
+    """The ciphertexts of a message whose keys begin so, by the rest of the key."""
+    record = content.config_records[wire.CONFIG]
+    return {k.removeprefix(prefix): v for k, v in record.items() if k.startswith(prefix) and isinstance(v, bytes)}
+
+
+def _rows(node: Node, config: Config, content: RecordDict) -> Packets:
+    name = node.holder(config["holder"]).name
+    packets = _packets(content, "")
+    if wire.SEALED in packets:
+        accept(node, name, packets[wire.SEALED])
+    seat = _seat(node, config)
+    if wire.HOME in packets:
+        learn(node, name, seat.agreement.id, packets[wire.HOME])
+    if aligned(node, name).digest != config["cohort"]:
+        raise InputError("order", "cohort", "is not the one that this holder was told")
+    return joint.show_rows(seat, _chunk(seat, config), packets.get("seeds"))
+
+
+def _chunk(seat: Seat, config: Config) -> int:
+    number = whole("order", "chunk", config["chunk"])
+    if number >= len(seat.joint.chunks(seat.agreement.sizes["train"])):
+        raise InputError("order", "chunk", "is beyond the cohort", number)
+    return number
+
+
+def _step(config: Config) -> int:
+    return whole("order", "step", config["step"])
+
+
+def _sums(node: Node, config: Config, content: RecordDict) -> Packets:
+    points = content.array_records[wire.ARRAYS][wire.key(config["block"], wire.MEAN)].numpy()
+    return joint.show_sums(_seat(node, config), _step(config), Link.from_dict(config["link"]), points)
+
+
+def _deal(node: Node, config: Config, content: RecordDict) -> Packets:
+    del content
+    return dealing.deal(_seat(node, config))
+
+
+def _tables(node: Node, config: Config, content: RecordDict) -> Packets:
+    del content
+    seat = _seat(node, config)
+    return dealing.tables(seat, _step(config), _chunk(seat, config), Link.from_dict(config["link"]))
+
+
+def _close(node: Node, config: Config, content: RecordDict) -> Packets:
+    del content
+    return joint.close(_seat(node, config))
+
+
+def _multiply(node: Node, config: Config, content: RecordDict) -> Packets:
+    seat = _seat(node, config)
+    computing.multiply(seat, _chunk(seat, config), _packets(content, "rows-"), _packets(content, "dealt").get(""))
+    return {}
+
+
+def _open(node: Node, config: Config, content: RecordDict) -> Packets:
+    return {"matrix": computing.open_matrix(_seat(node, config), _packets(content, "noise-"))}
+
+
+def _refine(node: Node, config: Config, content: RecordDict) -> Packets:
+    seat = _seat(node, config)
+    return computing.step(seat, _step(config), _chunk(seat, config), _packets(content, ""))
+
+
+def _forget(node: Node, config: Config, content: RecordDict) -> Packets:
+    del content
+    _seat(node, config).forget()
+    return {}
+
+
+HANDLERS: dict[str, Callable[[Node, Config, RecordDict], Packets]] = {
+    wire.ROWS: _rows,
+    wire.DEAL: _deal,
+    wire.CLOSE: _close,
+    wire.MULTIPLY: _multiply,
+    wire.OPEN: _open,
+    wire.SUMS: _sums,
+    wire.TABLES: _tables,
+    wire.STEP: _refine,
+    wire.FORGET: _forget,
+}
+
+
+def handled(kind: str, node: Node, config: Config, content: RecordDict) -> tuple[Packets, list[object]]:
+    """The ciphertexts that answer a message of the joint fit, and where this holder's ledger stands then."""
+    packets = HANDLERS[kind](node, config, content)
+    with ledger(node, node.holder(config["holder"]).name) as book:
+        return packets, list(book.head()) if book else []

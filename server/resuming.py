@@ -1,0 +1,57 @@
+"""Where a joint fit stands: plan and keys outlive a coordinator that dies, so that a new attempt pays nothing twice.
+
+Everybody's replies are stored under the plan's name. A new attempt at the same releases goes on under the same name and
+with the same keys, gets the same bytes, and opens nothing a second time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from server.identity import Coordinator
+from server.planning import RunPlan
+
+FILE = "joint.json"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The keys of an attempt, and where they are kept until its model is published; None keeps nothing."""
+
+    path: Path | None
+    keys: Coordinator
+
+    @classmethod
+    def of(cls, folder: Path | None, plan: RunPlan) -> tuple[RunPlan, Standing]:
+        """The plan to run, that of an earlier attempt at the same releases or else this one, and where it stands."""
+        if folder is None:
+            return plan, cls(None, Coordinator.fresh())
+        path = folder / FILE
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            earlier = replace(plan, run=str(kept["run"]))
+            if earlier.id == kept["plan"]:
+                return earlier, cls(path, Coordinator(bytes.fromhex(kept["seal"]), bytes.fromhex(kept["sign"])))
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # nothing usable is kept: this is a new attempt
+        standing = cls(path, Coordinator.fresh())
+        standing._keep(path, plan)
+        return plan, standing
+
+    def _keep(self, path: Path, plan: RunPlan) -> None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keys = {"seal": self.keys.seal_key.hex(), "sign": self.keys.sign_key.hex()}
+        part = path.with_name(f".{FILE}.part")
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(json.dumps({"plan": plan.id, "run": plan.run, **keys}))
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+
+    def done(self) -> None:
+        """The model is published: the next run is a new one."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
