@@ -3,8 +3,8 @@
 A subset's separation is the AUC less one half that its own linear fit explains, with two classes of equal Gaussian
 spread: AUC = Phi(d / sqrt 2), d^2 = R^2 / ((1 - R^2) rate (1 - rate)). R^2 is the fit's covariance with the label less
 what noise and sample put into it by themselves, their *optimism*, tr(K Omega) for coefficients K times a target whose
-error has the covariance Omega. So a block of noise explains nothing on average; a subset that seems to explain less
-than nothing has a negative separation. All of it is post-processing of the released matrix.
+error has the covariance Omega. So a block of noise explains about nothing. What is measured is what the fit attains,
+shrinkage included: under heavy noise less than the block could give without. It is post-processing of one release.
 
 Sources: L. S. Shapley (1953), "A value for n-person games"; B. Efron (2004), "The estimation of prediction error:
 covariance penalties and cross-validation", JASA 99, for the optimism; R. A. Fisher (1936) for d and R^2.
@@ -168,7 +168,6 @@ def _explained(normal: Normal, noise: Floats, sample: Floats) -> Floats:
 
 
 def _separation(share: Floats, rate: float) -> Floats:
-    """AUC less one half from the share of the label's variance that is explained; negative where the share is."""
-    size = np.minimum(np.abs(share), MOST)
-    distance = np.sqrt(size / ((1 - size) * rate * (1 - rate)))
-    return np.asarray(np.sign(share) * (ndtr(distance / math.sqrt(2)) - 0.5))
+    """AUC less one half from the share of the label's variance that is explained; a negative share explains nothing."""
+    size = np.clip(share, 0.0, MOST)
+    return np.asarray(ndtr(np.sqrt(size / ((1 - size) * rate * (1 - rate)) / 2)) - 0.5)

@@ -53,7 +53,6 @@ class Fit:
         prior: variance of each coefficient before data, shape (p,).
         seen: every observation so far.
         sampling: variance of a person's residual, in units of H.
-        steepness: log-odds a unit of probability, at which the linear fit was carried over.
     """
 
     beta: Floats
@@ -150,7 +149,7 @@ def settled(fit: Fit, normal: Normal) -> Fit:
 
 
 def of_columns(normal: Normal, columns: Sequence[int]) -> Normal:
-    """The normal equations of some of the columns, the constant first; groups are cut to what is left."""
+    """The normal equations of some of the columns, ascending, the constant first; groups are cut to what is left."""
     place = {column: i for i, column in enumerate(columns)}
     groups = []
     for group in normal.groups:

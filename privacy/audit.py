@@ -17,7 +17,7 @@ from scipy.optimize import brentq
 from scipy.special import betaincinv, chdtri, ndtr, ndtri, owens_t
 
 from privacy.accounting import gaussian_epsilon
-from privacy.mechanisms import GaussianSum
+from privacy.mechanisms import GaussianSum, noise_share
 from privacy.noise import Csprng
 
 Floats = NDArray[np.float64]
@@ -166,12 +166,18 @@ class Transcript:
     """What a mechanism is given at each step with and without one person: exact sums, shape (steps, size) each.
 
     `count` releases are drawn; where there are fewer steps than that, each step's sums serve for several of them.
+
+    Attributes:
+        unit: where above 0 the release is a sum in whole steps of 1/`unit` with one whole part of `noise_share`.
+        draws: how many transcripts stand behind the scores at least, the person itself among each one's canaries.
     """
 
     mechanism: GaussianSum
     inside: Floats
     outside: Floats
     count: int
+    unit: int = 0
+    draws: int = 1
 
     def __post_init__(self) -> None:
         if self.inside.shape != self.outside.shape or not 1 <= len(self.inside) <= self.count:
@@ -201,7 +207,8 @@ class Transcript:
             scored = self._scored(present, rng)
             done += abreast
             for side, value in enumerate((1.0, 0.0)):
-                found[side].append(scored[present == value])
+                canaries = scored[present == value]
+                found[side].append(canaries[:: max(1, len(canaries) * self.draws // number)])
             have += min(len(found[side][-1]) for side in (0, 1))
         shift = float((self.norms**2 * np.bincount(self._places)).sum()) / self._variance
         return Scores(np.concatenate(found[0])[:number], np.concatenate(found[1])[:number], shift)
@@ -221,14 +228,19 @@ class Transcript:
         They are released side by side by one mechanism of the same bound, which is faster than one by one; its own
         allowance for rounding adds at most 1e-4 to the noise.
         """
-        wide = replace(self.mechanism, size=present.size)
         norms = self.norms[:, None, None]
         moved = norms * self._reflected(np.tile(present, (len(norms), 1, 1)))
         noise = np.zeros_like(moved)
         for place in self._places:
             total = (self.outside[place] + moved[place]).ravel()
-            noise[place] += wide.release(total, rng).reshape(present.shape) - self.outside[place]
+            noise[place] += self._released(total, rng).reshape(present.shape) - self.outside[place]
         return np.asarray((norms * self._reflected(noise)).sum(axis=0) / self._variance)
+
+    def _released(self, total: Floats, rng: Csprng) -> Floats:
+        wide = replace(self.mechanism, size=len(total))
+        if not self.unit:
+            return wide.release(total, rng)
+        return np.asarray((np.rint(total * self.unit) + noise_share(wide, self.unit, 1, rng)) / self.unit)
 
     def _reflected(self, rows: Floats) -> Floats:
         """`rows`, shape (steps, transcripts, size), under each step's reflection of the first axis into the person."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.blocks import ENGINES, TRUSTS
+from model.blocks import AUTO, ENGINES, TRUSTS
 from model.descent import check_rounds
 from model.federation import ON_FAILURE
 from model.inputs import InputError, whole
@@ -58,8 +58,8 @@ class RunConfig:
             timeout=_seconds(config, "timeout", 3600.0),
             wait=_seconds(config, "wait", 60.0),
         )
-        if settings.engine not in ENGINES:
-            raise InputError(_WHERE, "engine", "must be " + " | ".join(ENGINES), settings.engine)
+        if settings.engine not in (AUTO, *ENGINES):
+            raise InputError(_WHERE, "engine", "must be " + " | ".join((AUTO, *ENGINES)), settings.engine)
         if settings.trust not in TRUSTS:
             raise InputError(_WHERE, "trust", "must be " + " | ".join(TRUSTS), settings.trust)
         if settings.on_failure not in ("", *ON_FAILURE):

@@ -10,8 +10,10 @@ from functools import cached_property
 from typing import Any
 
 from model import averages, blocks, estimates, fusion, quantiles
+from model.blocks import AUTO
 from model.descent import Schedule
 from model.federation import LENDER
+from model.inputs import InputError
 from model.terms import PrivacyTerms
 from privacy.accounting import epsilon_of, gaussian_mu
 from privacy.plan import HELD_OUT, BudgetExceeded, LabelResponse, Line, Plan, Release, digest, price
@@ -79,6 +81,11 @@ def make_plan(roster: Roster, engine: str, rounds: int, trust: str = "secure") -
     norm (features + 1): then every column of every block bears the same noise, as in one joint gradient. The held-out
     persons, whom nothing else touches, pay for the evaluation.
     """
+    if engine == AUTO:
+        try:
+            return make_plan(roster, "moments" if trust != "local" else "scorecard", rounds, trust)
+        except InputError:  # roles that nobody can play, or contracts too wide
+            engine = "scorecard"
     if engine == "moments":
         return _joint_plan(roster, trust)
     members, terms, sizes = roster.training(), roster.terms.privacy, roster.terms.sizes

@@ -42,6 +42,8 @@ def audit(
         f"lower bounds at confidence {found.confidence:.1%} each, {found.trials:,} trials, {found.seconds:.0f} s; "
         f"the releases cost epsilon {shown(found.recomputed)}, the run claims {shown(found.claim)}"
     )
+    if found.note:
+        typer.echo(found.note)
     if out is not None:
         write_text(out, json.dumps(told(found), indent=1))
     if found.exceeded:

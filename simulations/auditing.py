@@ -21,6 +21,7 @@ from privacy.audit import CONFIDENCE, Bound, Scores, Transcript, ranks_bound, sp
 from privacy.noise import Csprng
 from privacy.plan import Line, Plan, Release, on_one_person
 from simulations.canaries import Gradient, Subject, gradient, synthetic, transcripts, with_canary
+from simulations.joint_canaries import joint_transcripts
 
 __all__ = ["AUDIT_TRAININGS", "AUDIT_TRIALS", "GATE_TRIALS", "Audit", "Finding", "Subject", "attack", "audit"]
 
@@ -30,6 +31,7 @@ Audited = Mapping[str, tuple[Release, Transcript]]
 GATE_TRIALS, AUDIT_TRIALS = 1000, 10_000  # scores on either side
 AUDIT_TRAININGS = 150  # on either side
 ATTACKED_PERSONS = 300  # of the trained models that are attacked: the fewer, the more a canary shows
+UNATTACKED = "no attack on whole trained models: blocks that are fitted together are audited by their releases only"
 SURE = 1 - 1e-9  # confidence at which a bundle is refused, on four times as many fresh trials
 
 
@@ -76,6 +78,7 @@ class Audit:
         recomputed: what the accountant makes of the run's releases now, which may not pass the claim either.
         trials: scores on either side.
         confidence: of each bound.
+        note: what was asked for and left out, in plain words.
         seconds: how long it took.
     """
 
@@ -86,6 +89,7 @@ class Audit:
     recomputed: float
     trials: int
     confidence: float
+    note: str = ""
     seconds: float = field(default=0.0, compare=False)
 
     @property
@@ -104,17 +108,21 @@ def audit(subject: Subject, trials: int = GATE_TRIALS, trainings: int = 0, seed:
     Args:
         subject: the run.
         trials: scores on either side, >= 2; noise is drawn afresh for each.
-        trainings: whole trainings with, and as many without, the canary to attack a model with; 0 for none.
+        trainings: whole trainings with, and as many without, the canary to attack a model with; 0 for none. Blocks
+            that are fitted together are not attacked, which the result's `note` says.
         seed: of the synthetic population, never of noise.
     """
     began = time.monotonic()
     if math.isinf(subject.epsilon):
         return Audit((), (), None, math.inf, math.inf, 0, CONFIDENCE)
-    audited = transcripts(subject, synthetic(subject, subject.persons, seed))
+    drawn = synthetic(subject, subject.persons, seed)
+    audited = transcripts(subject, drawn) | joint_transcripts(subject, drawn)
     found = _judged(subject, audited, trials, CONFIDENCE)
     if found.exceeded:
         found = _judged(subject, audited, 4 * trials, SURE)
-    if trainings:
+    if trainings and not subject.blocks:
+        found = replace(found, note=UNATTACKED)
+    elif trainings:
         model = _attacked(subject, trainings, seed, CONFIDENCE)
         found = replace(found, model=_attacked(subject, 4 * trainings, seed, SURE) if model.exceeded else model)
     return replace(found, seconds=time.monotonic() - began)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,13 @@ class Cell:
     seconds: float
 
 
-def quality(data: DataSet, epsilons: Iterable[float], seeds: int, engine: str = "scorecard") -> list[Cell]:
+def quality(
+    data: DataSet, epsilons: Iterable[float], seeds: int, engine: str = "scorecard", trust: str = "curator"
+) -> list[Cell]:
     """Held-out AUC and KS of the whole chain, everything composed, at each epsilon over fresh noise."""
-    cells = []
+    cells, asked = [], Settings(data.federation, Path("out"), data.data, engine=engine, trust=trust)
     for epsilon in epsilons:
-        runs = [_run(data, epsilon, seed, engine) for seed in range(1 if math.isinf(epsilon) else seeds)]
+        runs = [_run(replace(asked, epsilon=epsilon, seed=seed)) for seed in range(1 if math.isinf(epsilon) else seeds)]
         aucs = [r["auc"] for r in runs]
         cells.append(
             Cell(
@@ -64,10 +66,9 @@ def quality(data: DataSet, epsilons: Iterable[float], seeds: int, engine: str = 
     return cells
 
 
-def _run(data: DataSet, epsilon: float, seed: int, engine: str) -> dict[str, Any]:
+def _run(settings: Settings) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="fedscore-bench-") as folder:
-        settings = Settings(data.federation, Path(folder) / "out", data.data, epsilon=epsilon, seed=seed, engine=engine)
-        return simulate(settings).report
+        return simulate(replace(settings, out=Path(folder) / "out")).report
 
 
 @dataclass(frozen=True)

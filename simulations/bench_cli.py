@@ -1,4 +1,4 @@
-"""The commands `fedscore bench quality|speed|decisions`."""
+"""The commands `fedscore bench quality|speed|joint|decisions`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def quality(
     sets: Annotated[str, typer.Option(help="Data sets, by comma.")] = ",".join(SETS),
     epsilons: Annotated[str, typer.Option(help="Budgets, by comma; inf for none.")] = "1,8,inf",
     seeds: Annotated[int, typer.Option(min=1, help="Runs of fresh noise a cell.")] = 5,
-    engine: Annotated[str, typer.Option(help="scorecard | network | opacus")] = "scorecard",
+    engine: Annotated[str, typer.Option(help="scorecard | moments | network | opacus")] = "scorecard",
+    trust: Annotated[str, typer.Option(help="Of the engine moments: secure | curator.")] = "curator",
 ) -> None:
     """Held-out AUC and KS of the whole chain at each budget, beside scikit-learn without privacy.
 
@@ -37,7 +38,7 @@ def quality(
     budgets = [_budget(text) for text in epsilons.split(",")]
     table = Table("set", "epsilon", "AUC", "+-", "KS", "lender alone", "s a run", box=None)
     for found in _found(sets, data):
-        for cell in measure(found, budgets, seeds, engine):
+        for cell in measure(found, budgets, seeds, engine, trust):
             alone = "-" if cell.lender_only is None else f"{cell.lender_only:.4f}"
             table.add_row(
                 *(cell.name, f"{cell.epsilon:g}", f"{cell.auc:.4f}", f"{cell.spread:.4f}"),
@@ -78,6 +79,40 @@ def speed(
             steps = network_steps(batch)
             ratios = ", ".join(f"{k} {v:.2f} ms ({v / steps['plain']:.2f} x plain)" for k, v in steps.items())
             typer.echo(f"network step, {batch} persons, 100 columns: {ratios}")
+
+
+@bench.command()
+def joint(
+    persons: Annotated[str, typer.Option(help="Persons, by comma.")] = "30000,433200",
+    columns: Annotated[str, typer.Option(help="Encoded columns beside each, by comma.")] = "170,150",
+) -> None:
+    """What the secure products of the joint fit cost: seconds of every role, peak memory, bytes a person.
+
+    Example: fedscore bench joint --persons 30000 --columns 170
+    """
+    from simulations.bench_joint import measure
+
+    table = Table("persons x columns", "what", "dealer s", "holders s", "party 0 s", "party 1 s", "all s", box=None)
+    notes = []
+    for rows, width in zip(_counts("--persons", persons), _counts("--columns", columns), strict=False):
+        cost = measure(rows, width)
+        for what, seconds in (("products", cost.seconds), ("one step", cost.step_seconds)):
+            shown = [f"{seconds[role]:.1f}" for role in ("dealer", "holders", "party 0", "party 1")]
+            table.add_row(f"{rows:,} x {width}", what, *shown, f"{sum(seconds.values()):.1f}")
+        notes.append(
+            f"{rows:,} x {width}: {cost.memory_gib:.2f} GiB at most in one process with all roles; bytes a person: "
+            f"{cost.bytes_a_person} to both parties, {cost.step_bytes_a_person} a step"
+        )
+    Console(width=120).print(table)
+    for note in notes:
+        typer.echo(note)
+
+
+def _counts(name: str, text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise InputError("command line", name, "must be whole numbers > 0, by comma", text)
+    return [int(part) for part in parts]
 
 
 @bench.command()

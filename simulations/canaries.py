@@ -51,6 +51,7 @@ class Subject:
         persons: training persons.
         epsilon: what is claimed for all lines together.
         delta: at which it is claimed.
+        lender: the lender's own domain, where no line of its own tells it.
     """
 
     lines: tuple[Line, ...]
@@ -59,6 +60,7 @@ class Subject:
     persons: int
     epsilon: float
     delta: float
+    lender: str | None = None
 
     @classmethod
     def of_run(cls, folder: Path) -> Subject:
@@ -71,18 +73,21 @@ class Subject:
             int(report["persons"]["train"]),
             float(bundle["statement"]["epsilon"]),
             float(bundle["statement"]["delta"]),
+            bundle["fusion"]["own"],
         )
 
     @property
     def blocks(self) -> dict[str, tuple[Release, str]]:
-        """The lines of blocks with their domains; a block that failed has no contract in the bundle."""
+        """The lines of blocks, none where they are fitted together, with their domains; failed ones are left out."""
+        if self.engine == "moments":
+            return {}
         named = {r.name: (r, r.name.partition("/")[0]) for r in self.lines if isinstance(r, Release)}
         return {name: (r, domain) for name, (r, domain) in named.items() if domain in self.contracts}
 
     @property
     def own(self) -> str | None:
         """The lender's own domain, if it has one."""
-        return next((domain for r, domain in self.blocks.values() if r.holder == LENDER), None)
+        return next((domain for r, domain in self.blocks.values() if r.holder == LENDER), self.lender)
 
     def response(self, release: Release, domain: str) -> LabelResponse | None:
         """How a block's labels were flipped before its holder got them; the lender's and a partner's own are not."""
@@ -103,15 +108,14 @@ class Subject:
         return sum(d == domain for _, d in self.blocks.values())
 
 
-def worst_canary(encoding: Encoding, effects: Floats) -> Codes:
+def worst_canary(encoding: Encoding, effects: Floats, squares: Floats | None = None) -> Codes:
     """The bins of a person whose encoded row has the largest norm and whose prediction is as safe as that allows.
 
-    Sought feature by feature, the others' bins kept, twice over: products tie features to each other.
-
-    Returns:
-        shape (parts, 1).
+    Sought feature by feature, the others' bins kept, twice over: products tie features to each other. `squares` are
+    the squared norms of all bins where rows are not the encoding's own. The result has the shape (parts, 1).
     """
-    squares = np.concatenate([np.square(part.basis).sum(axis=1) for part in encoding.parts])
+    if squares is None:
+        squares = np.concatenate([np.square(part.basis).sum(axis=1) for part in encoding.parts])
     canary = np.zeros((len(encoding.features), 1), dtype=np.uint16)
     for i, part in [*enumerate(encoding.features)] * 2:
         trials = np.repeat(canary, len(part.labels), axis=1)
@@ -164,7 +168,7 @@ def transcripts(subject: Subject, drawn: Population) -> dict[str, tuple[Release,
     A line whose training is neither a block's nor fusion's has its mechanism audited on a person at the bound.
     """
     cells = sum(drawn.present[domain].sum() * len(drawn.codes[domain]) for _, domain in subject.blocks.values())
-    most = max(_FEWEST, int(_CELLS / (2 * cells)))
+    most = max(_FEWEST, int(_CELLS / max(2 * cells, 1)))
     found, trained = {}, {}
     for release in (line for line in subject.lines if isinstance(line, Release)):
         person = np.zeros((1, release.size))

@@ -42,6 +42,7 @@ def told(found: Audit) -> dict[str, Any]:
         for f in findings(found)
     ]
     return {
+        **({"note": found.note} if found.note else {}),
         "exceeded": found.exceeded,
         "confidence": found.confidence,
         "trials": found.trials,

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from model.blocks import ENGINES
+from model.blocks import AUTO, ENGINES, POINTS, TRUSTS
 from model.descent import check_rounds
 from model.federation import LENDER, Federation, load_federation
 from model.inputs import InputError
@@ -30,7 +30,8 @@ def plan(
     persons: Annotated[int, typer.Option(min=1, help="Training persons, a public number.")] = 10_000,
     held_out: Annotated[int, typer.Option(min=0, help="Held-out persons, a public number.")] = 4_000,
     rounds: Annotated[int, typer.Option(help="Rounds of block training; 0 chooses.")] = 0,
-    engine: Annotated[str, typer.Option(help="scorecard | network | opacus")] = "scorecard",
+    engine: Annotated[str, typer.Option(help="scorecard | moments | auto | network | opacus")] = "scorecard",
+    trust: Annotated[str, typer.Option(help="Of the joint fit: secure | curator | local.")] = "secure",
     accuracy: Annotated[bool, typer.Option(help="Also what accuracy to expect, on synthetic persons.")] = True,
 ) -> None:
     """List and price every release of a run, and the accuracy to expect, before any data is touched.
@@ -39,13 +40,14 @@ def plan(
     """
     from simulations.expectation import expect
 
-    if engine not in ENGINES:
-        raise InputError(_WHERE, "--engine", "must be " + " | ".join(ENGINES), engine)
+    for name, value, allowed in (("--engine", engine, (AUTO, *ENGINES)), ("--trust", trust, TRUSTS)):
+        if value not in allowed:
+            raise InputError(_WHERE, name, "must be " + " | ".join(allowed), value)
     check_rounds(_WHERE, "--rounds", rounds)
     loaded = _priced_at(load_federation(federation), epsilon, delta)
-    run = make_plan(_roster(loaded, {"train": persons, "held_out": held_out}), engine, rounds)
+    run = make_plan(_roster(loaded, {"train": persons, "held_out": held_out}), engine, rounds, trust)
     _show(run.plan, persons)
-    if accuracy and engine == "scorecard":
+    if accuracy and run.engine in POINTS:
         contracts = {h.domain: h.contract for h in loaded.holders if h.contract}
         found = expect(run, contracts, loaded.lender.domain if loaded.lender.contract else None)
         typer.echo(
@@ -68,7 +70,9 @@ def _roster(federation: Federation, sizes: dict[str, int]) -> Roster:
     members = {h.name: Member(h.name, i, h.domain, h.contract, "") for i, h in enumerate(federation.holders)}
     names, terms = tuple(p.name for p in federation.partners), federation.privacy
     name = federation.name
-    return Roster(members, Terms(name, name, terms, terms.epsilon, names, federation.on_failure, sizes))
+    return Roster(
+        members, Terms(name, name, terms, terms.epsilon, names, federation.on_failure, sizes, federation.roles)
+    )
 
 
 def _show(plan: Plan, persons: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.blocks import ENGINES, TRUSTS
+from model.blocks import AUTO, ENGINES, TRUSTS
 from model.descent import check_rounds
 from model.federation import ON_FAILURE
 from model.inputs import InputError, whole
@@ -53,13 +53,20 @@ class Settings:
         whole(_WHERE, "--seed", self.seed)
         check_rounds(_WHERE, "--rounds", self.rounds)
         for name, value, allowed in (
-            ("--engine", self.engine, ENGINES),
+            ("--engine", self.engine, (AUTO, *ENGINES)),
             ("--trust", self.trust, TRUSTS),
             ("--backend", self.backend, BACKENDS),
             ("--on-failure", self.on_failure, ("", *ON_FAILURE)),
         ):
             if value not in allowed:
                 raise InputError(_WHERE, name, "must be " + " | ".join(a for a in allowed if a), value)
+
+        if self.engine == "moments" and self.trust == "local":
+            rule, remedy = (
+                "fits nothing jointly: blocks are trained apart",
+                "take --engine scorecard, or --trust secure",
+            )
+            raise InputError(_WHERE, "--trust", rule, self.trust, remedy)
 
     def run_config(self, out: Path) -> dict[str, str | bool | int | float]:
         """Flower's run configuration for this simulation, writing into `out`."""
