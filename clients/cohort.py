@@ -71,7 +71,7 @@ def hand_out(node: Node, receivers: Mapping[str, bytes], told: NDArray[np.int8])
 
 def accept(node: Node, name: str, sealed: bytes) -> None:
     """Opens the lender's packet and keeps this holder's alignment on its disk."""
-    _store(node, name, unseal(private_key(node.folder(name)), sealed, f"{node.programme}|cohort|{name}"))
+    _store(node, name, unseal(private_key(node.durable(name)), sealed, f"{node.programme}|cohort|{name}"))
 
 
 def aligned(node: Node, name: str, plan: str = "") -> Aligned:

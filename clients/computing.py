@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.joint import COORDINATOR, MOMENTS, REFINE, Seat
+from clients.joint import MOMENTS, REFINE, Seat
+from clients.keeping import keep
 from clients.orders import once
 from model.inputs import InputError
 from model.link import SCALE
@@ -15,6 +17,7 @@ from model.moments import LABEL, UNIT, upper
 from model.wire import pack, unpack
 from privacy.refining import StepParty
 from privacy.ring import Words
+from privacy.roles import COORDINATOR
 from privacy.shares import Party
 
 Sealed = Mapping[str, bytes]
@@ -28,8 +31,8 @@ def multiply(seat: Seat, number: int, rows: Sealed, dealt: bytes | None) -> None
         dealt: the dealer's root and correction, with the first chunk.
     """
     _check_party(seat)
-    if dealt is not None and not (seat.folder / "dealt.npz").exists():
-        (seat.folder / "dealt.npz").write_bytes(seat.open(seat.joint.roles.dealer, dealt, "root"))
+    if dealt is not None:
+        seat.same("dealt", seat.open(seat.joint.roles.dealer, dealt, "root"))
     party, done = _party(seat)
     if number < done:
         return
@@ -38,8 +41,8 @@ def multiply(seat: Seat, number: int, rows: Sealed, dealt: bytes | None) -> None
         owner: _words(seat.open(owner, rows[owner], f"rows|{number}"), stop - start) for owner in seat.joint.owners
     }
     party.add(number, shown)
-    (seat.folder / f"chunk-{number}.npz").write_bytes(pack(**shown))
-    _keep(seat, "products", party.state())
+    keep(seat.folder / f"chunk-{number}.npz", pack(**shown))
+    keep(seat.folder / "products.npz", pack(**party.state()))
 
 
 def open_matrix(seat: Seat, noise: Sealed) -> bytes:
@@ -51,13 +54,9 @@ def open_matrix(seat: Seat, noise: Sealed) -> bytes:
     party, done = _party(seat)
     if done != len(seat.joint.chunks(seat.agreement.sizes["train"])):
         raise InputError("order", "chunk", "is missing before the opening", done)
-    line = seat.agreement.line(MOMENTS, seat.name)
-
-    def draw(_: object) -> bytes:
-        total = upper(party.share())
-        return seat.seal(COORDINATOR, _noisy(seat, total, noise, f"{MOMENTS}|").tobytes(), "matrix")
-
-    return once(seat.node, seat.agreement, line, "open", draw, seat.name)
+    line, total = seat.agreement.line(MOMENTS, seat.name), upper(party.share())
+    packet = seat.seal(COORDINATOR, _noisy(seat, total, noise, f"{MOMENTS}|").tobytes(), "matrix")
+    return once(seat.node, seat.agreement, line, "open", lambda _: packet, seat.name)
 
 
 def step(seat: Seat, number: int, chunk: int, sealed: Sealed) -> dict[str, bytes]:
@@ -72,13 +71,14 @@ def step(seat: Seat, number: int, chunk: int, sealed: Sealed) -> dict[str, bytes
     start, stop = chunks[chunk]
     dealer = seat.joint.roles.dealer
     tables = _words(seat.open(dealer, sealed["tables"], f"tables|{number}|{chunk}"), stop - start)
-    party = _step_party(seat, number)
     sums = {o: _bytes(seat.open(o, sealed[f"sums-{o}"], f"sums|{number}"))[start:stop] for o in seat.joint.owners}
-    own = party.opening(chunk, sums, tables)
     theirs = np.frombuffer(seat.open(COORDINATOR, sealed["opening"], f"opening|{number}|{chunk}"), np.uint64)
+    party = _step_party(seat, number, chunk)
+    seat.same(f"opening-{number}-{chunk}", _digest(tables, theirs, *sums.values()))
+    own = party.opening(chunk, sums, tables)
     with np.load(seat.folder / f"chunk-{chunk}.npz") as kept:
         party.add(chunk, {owner: kept[owner] for owner in seat.joint.owners}, own + theirs)
-    _keep(seat, f"step-{number}", party.state())
+    keep(seat.folder / f"step-{number}-{chunk}.npz", pack(**party.state()))
     reply = {"opening": seat.seal(COORDINATOR, own.tobytes(), f"opened|{number}|{chunk}")}
     if chunk == len(chunks) - 1:
         product = np.frombuffer(seat.open(dealer, sealed["product"], f"product|{number}"), np.uint64)
@@ -91,11 +91,8 @@ def _open_gradient(seat: Seat, number: int, share: Words, sealed: Sealed) -> byt
     line = seat.agreement.line(REFINE, seat.name)
     noise = {owner: sealed[f"noise-{owner}"] for owner in seat.joint.owners}
     total = np.delete(share - np.uint64(SCALE // (LABEL * UNIT)) * _party(seat)[0].share()[1], 1)
-
-    def draw(_: object) -> bytes:
-        return seat.seal(COORDINATOR, _noisy(seat, total, noise, f"{REFINE}|{number}").tobytes(), f"gradient|{number}")
-
-    return once(seat.node, seat.agreement, line, f"open|{number}", draw, seat.name)
+    packet = seat.seal(COORDINATOR, _noisy(seat, total, noise, f"{REFINE}|{number}").tobytes(), f"gradient|{number}")
+    return once(seat.node, seat.agreement, line, f"open|{number}", lambda _: packet, seat.name)
 
 
 def _noisy(seat: Seat, total: Words, noise: Sealed, what: str) -> Words:
@@ -117,7 +114,7 @@ def _check_party(seat: Seat) -> None:
 
 def _dealt(seat: Seat) -> dict[str, NDArray[np.generic]]:
     """What the dealer told this party: its root, and its share of the masks' products."""
-    path = seat.folder / "dealt.npz"
+    path = seat.folder / "dealt"
     if not path.is_file():
         raise InputError("order", "dealt", "was never told to this holder", seat.name)
     return unpack(path.read_bytes())
@@ -134,20 +131,21 @@ def _party(seat: Seat) -> tuple[Party, int]:
     return Party.from_state(1, root, seat.joint.blocks, state), int(state["chunk"][0])
 
 
-def _step_party(seat: Seat, number: int) -> StepParty:
-    """Where a step stands; the dealer's part of the product, which it knows at the end only, is added then."""
-    root, path = _dealt(seat)["root"].tobytes(), seat.folder / f"step-{number}.npz"
-    if not path.is_file():
+def _step_party(seat: Seat, number: int, chunk: int) -> StepParty:
+    """Where a step stood before a chunk; the dealer's part of the product, known at the end only, is added then."""
+    root = _dealt(seat)["root"].tobytes()
+    if chunk == 0:
         nothing = np.zeros(seat.layout.width, dtype=np.uint64)
         return StepParty(1, root, seat.joint.blocks, number, nothing)
+    path = seat.folder / f"step-{number}-{chunk - 1}.npz"
+    if not path.is_file():
+        raise InputError("order", "chunk", "is not the next one of its step", chunk)
     state = {name: array.view(np.uint64) for name, array in unpack(path.read_bytes()).items()}
     return StepParty.from_state(1, root, seat.joint.blocks, number, state)
 
 
-def _keep(seat: Seat, what: str, state: Mapping[str, Words]) -> None:
-    part = seat.folder / f".{what}.part"
-    part.write_bytes(pack(**state))
-    part.replace(seat.folder / f"{what}.npz")
+def _digest(*arrays: NDArray[np.generic]) -> bytes:
+    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).digest()
 
 
 def _words(message: bytes, rows: int) -> Words:

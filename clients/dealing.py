@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 
-from clients.joint import COORDINATOR, Seat
+from clients.joint import Seat
+from clients.keeping import first
 from model.inputs import InputError
 from model.link import Link
 from model.wire import pack
 from privacy.refining import StepDealer
+from privacy.roles import COORDINATOR
 from privacy.shares import Dealer, Roots
 
 
@@ -34,7 +34,7 @@ def tables(seat: Seat, step: int, chunk: int, link: Link) -> dict[str, bytes]:
     roots, second = _roots(seat), seat.joint.roles.parties[1]
     chunks = seat.joint.chunks(seat.agreement.sizes["train"])
     start, stop = chunks[chunk]
-    _keep_table(seat, step, link)
+    seat.same(f"table-{step}", link.table().tobytes())
     dealer = StepDealer(roots, seat.joint.blocks, step, link.table())
     rotated = dealer.tables(chunk, stop - start)
     told = {"tables": seat.seal(second, rotated.tobytes(), f"tables|{step}|{chunk}")}
@@ -48,20 +48,5 @@ def _roots(seat: Seat) -> Roots:
     """This plan's roots, drawn once and kept until the plan is forgotten."""
     if seat.joint.roles.dealer != seat.name or seat.joint.trust != "secure" or seat.name in seat.joint.roles.parties:
         raise InputError("order", "roles", "do not make this holder the dealer", seat.name)
-    path = seat.folder / "roots"
-    if not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(b"".join(Roots().both))
-    kept = path.read_bytes()
-    if len(kept) != 64:
-        raise InputError("order", "roots", "were kept in part only: begin a new plan")
+    kept = first(seat.folder / "roots", b"".join(Roots().both))
     return Roots((kept[:32], kept[32:]))
-
-
-def _keep_table(seat: Seat, step: int, link: Link) -> None:
-    path, table = seat.folder / f"table-{step}", link.table().tobytes()
-    if not path.exists():
-        path.write_bytes(table)
-    elif path.read_bytes() != table:
-        raise InputError("order", "link", "is not the one that this step's masks were used for")

@@ -34,7 +34,7 @@ EVIDENCE = "evidence.parquet"
 
 def open_evidence(node: Node, sender: str, sealed: bytes, names: tuple[str, ...]) -> Evidence:
     """A partner's evidence, which only the lender can open."""
-    key = private_key(node.folder(LENDER))
+    key = private_key(node.durable(LENDER))
     return Evidence.from_bytes(unseal(key, sealed, f"{node.programme}|subscores|{sender}"), names)
 
 

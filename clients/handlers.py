@@ -276,3 +276,4 @@ _HANDLERS: dict[str, Callable[[Node, Config, RecordDict], Records]] = {
     wire.FUSE: _fuse,
     **{kind: _joint(kind) for kind in JOINT_HANDLERS},
 }
+KINDS = tuple(_HANDLERS)  # of message

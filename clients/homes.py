@@ -61,7 +61,7 @@ def assign(node: Node, plan: str, sealed: Mapping[str, bytes], keys: Mapping[str
 
 def learn(node: Node, name: str, plan: str, sealed: bytes) -> None:
     """Keeps what the lender told this holder for a plan: whose home it is."""
-    packet = unseal(private_key(node.folder(name)), sealed, f"{node.programme}|home|{plan}|{name}")
+    packet = unseal(private_key(node.durable(name)), sealed, f"{node.programme}|home|{plan}|{name}")
     flags = _flags(packet, len(aligned(node, name, plan).rows))
     np.savez(node.folder(name) / "home.npz", home=flags, plan=np.array(plan))
 
@@ -85,7 +85,7 @@ def _once_a_plan(node: Node, plan: str, present: Mapping[str, Flags]) -> None:
 
 
 def _opened(node: Node, name: str, packet: bytes, persons: int) -> Flags:
-    message = unseal(private_key(node.folder(LENDER)), packet, f"{node.programme}|presence|{name}")
+    message = unseal(private_key(node.durable(LENDER)), packet, f"{node.programme}|presence|{name}")
     return _flags(message, persons)
 
 

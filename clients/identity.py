@@ -30,7 +30,7 @@ def private_key(folder: Path) -> bytes:
 
 def public_key_of(node: Node, name: str) -> bytes:
     """The public part of this holder's sealing key."""
-    return public_key(private_key(node.folder(name)))
+    return public_key(private_key(node.durable(name)))
 
 
 def signing_key(node: Node, name: str) -> bytes:
@@ -40,7 +40,7 @@ def signing_key(node: Node, name: str) -> bytes:
 
 def introduction(node: Node, name: str) -> dict[str, str]:
     """What this holder tells about its keys: `key`, `verify` and `bound`, base64."""
-    return announcement(name, private_key(node.folder(name)), signing_key(node, name))
+    return announcement(name, private_key(node.durable(name)), signing_key(node, name))
 
 
 def peer(node: Node, own_name: str, other_name: str, told: Mapping[str, Any]) -> Keys:

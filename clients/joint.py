@@ -7,8 +7,6 @@ each chunk is kept, and other rows under the same masks are refused. Noise is dr
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 from clients.cohort import aligned, cohort_of, table_of
 from clients.config import Node
 from clients.identity import peer, private_key, signing_key
+from clients.keeping import first, keep
 from clients.orders import Agreement, noiseless, once, reserve
 from model.contract import Contract
 from model.encoding import Encoding
@@ -31,16 +30,17 @@ from model.moments import UNIT, BlockRows, Layout, upper
 from model.wire import TRAIN_ROWS, pack, unpack
 from privacy.mechanisms import noise_share
 from privacy.noise import Csprng
-from privacy.plan import Release
+from privacy.plan import Release, digest
 from privacy.refining import masked_sums
 from privacy.ring import Integers, to_ring
-from privacy.roles import Joint
+from privacy.roles import COORDINATOR, Joint
 from privacy.shares import masked, split
 from privacy.signing import coordinator_of, seal_signed, unseal_signed
 
 Floats = NDArray[np.float64]
 
-MOMENTS, REFINE, COORDINATOR = "moments/joint", "refine/joint", "coordinator"
+MOMENTS, REFINE = "moments/joint", "refine/joint"
+_OVER = "over"  # lies where a plan's secrets were deleted
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,17 @@ class Seat:
 
     @property
     def folder(self) -> Path:
-        """Where this plan's secrets lie."""
-        folder = self.node.folder(self.name) / f"joint-{self.agreement.id[:16]}"
+        """Where this plan's secrets lie; raises `InputError` once they were deleted: its masks hid what was shown."""
+        folder = self.node.durable(self.name) / f"joint-{self.agreement.id}"
         folder.mkdir(mode=0o700, exist_ok=True)
+        if (folder / _OVER).exists():
+            raise InputError("order", "plan", "is over at this holder", self.name)
         return folder
 
     def context(self, what: str, sender: str, receiver: str) -> str:
-        """Under which a packet is sealed and signed: it fits no other purpose, plan, sender or receiver."""
-        return f"{self.node.programme}|joint|{self.agreement.id}|{what}|{sender}>{receiver}"
+        """Under which a packet is sealed and signed: it fits no other purpose, plan, contracts, sender or receiver."""
+        public = f"{self.agreement.id}|{digest(self.contracts)}"
+        return f"{self.node.programme}|joint|{public}|{what}|{sender}>{receiver}"
 
     def seal(self, receiver: str, message: bytes, what: str) -> bytes:
         """A message for one party, signed by this holder."""
@@ -86,7 +89,7 @@ class Seat:
     def open(self, sender: str, packet: bytes, what: str) -> bytes:
         """The message that a party sealed for this holder; raises `SealBroken` where it is another's."""
         keys = peer(self.node, self.name, self._known(sender), self.told[sender])
-        key = private_key(self.node.folder(self.name))
+        key = private_key(self.node.durable(self.name))
         return unseal_signed(key, keys.verify, packet, self.context(what, sender, self.name))
 
     def _known(self, name: str) -> str:
@@ -98,8 +101,18 @@ class Seat:
         return {f"for-{i}": self.seal(parties[i], messages[i], what) for i in (0, 1)}
 
     def forget(self) -> None:
-        """Deletes masks, shares and chunks of this plan; the ledger keeps what was paid."""
-        shutil.rmtree(self.folder)
+        """Deletes masks, shares and chunks of this plan, for good; the ledger keeps what was paid."""
+        folder = self.node.durable(self.name) / f"joint-{self.agreement.id}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        keep(folder / _OVER, b"")
+        for path in folder.iterdir():
+            if path.name != _OVER:
+                path.unlink()
+
+    def same(self, what: str, content: bytes) -> None:
+        """Keeps, before anything is shown, what masks serve for; other values under the same masks are refused."""
+        if first(self.folder / what, content) != content:
+            raise InputError("order", what.partition("-")[0], "is not what these masks were used for", self.name)
 
     @cached_property
     def block(self) -> str:
@@ -119,7 +132,8 @@ class Seat:
         encodings = {name: Encoding.of(c) if c else None for name, c in found.items()}
         lender = encodings.pop("", None)
         layout = Layout(lender, {name: e for name, e in encodings.items() if e is not None})
-        if {n: rows.width for n, rows in layout.blocks.items()} != {n: w for n, (_, w) in self.joint.blocks.items()}:
+        widths = [(name, rows.width) for name, rows in layout.blocks.items()]  # in order: the label is column 1
+        if widths != [(name, width) for name, (_, width) in self.joint.blocks.items()]:
             raise InputError("order", "contracts", "do not give the plan's columns")
         return layout
 
@@ -173,8 +187,8 @@ def show_rows(seat: Seat, number: int, seeds: bytes | None) -> dict[str, bytes]:
     if seat.joint.trust == "curator":
         return {"for-0": seat.seal(COORDINATOR, to_ring(rows).tobytes(), f"rows|{number}")}
     if seeds is not None:
-        (seat.folder / "seeds").write_bytes(seat.open(seat.joint.roles.dealer, seeds, "seeds"))
-    _same(seat, f"rows-{number}", rows.tobytes())
+        seat.same("seeds", seat.open(seat.joint.roles.dealer, seeds, "seeds"))
+    seat.same(f"rows-{number}", hashlib.sha256(rows.tobytes()).digest())
     shown = masked(rows, _seeds(seat), number).tobytes()
     return seat.both((shown, shown), f"rows|{number}")
 
@@ -191,12 +205,10 @@ def close(seat: Seat) -> dict[str, bytes]:
 def show_sums(seat: Seat, step: int, link: Link, points: Floats) -> dict[str, bytes]:
     """A step's part of every training person's log-odds, masked, and this holder's part of the gradient's noise."""
     line = _line(seat, REFINE)
-    if not 0 <= step < line.count:
-        raise InputError("order", "step", "is not in the plan", step)
     parts = _parts(seat, link, points)
     if seat.joint.trust == "curator":
         return {"for-0": seat.seal(COORDINATOR, parts.astype(np.int8).tobytes(), f"sums|{step}")}
-    _same(seat, f"sums-{step}", parts.tobytes())
+    seat.same(f"sums-{step}", hashlib.sha256(parts.tobytes()).digest())
     chunks = seat.joint.chunks(len(parts))
     shown = [masked_sums(parts[a:b], _seeds(seat), step, i) for i, (a, b) in enumerate(chunks)]
     noise = _once_split(seat, line, str(step), _own_labels(seat), UNIT * SCALE)
@@ -269,16 +281,3 @@ def _seeds(seat: Seat) -> tuple[bytes, bytes]:
         raise InputError("order", "seeds", "were never told to this holder", seat.name)
     seeds = path.read_bytes()
     return seeds[:32], seeds[32:]
-
-
-def _same(seat: Seat, what: str, content: bytes) -> None:
-    """Keeps, before anything is shown, for which values a mask serves; other ones are refused later."""
-    path, seen = seat.folder / what, hashlib.sha256(content).hexdigest()
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        if path.read_text() != seen:
-            raise InputError("order", "rows", "are not those that these masks were used for") from None
-        return
-    with os.fdopen(descriptor, "w") as file:
-        file.write(seen)

@@ -58,13 +58,17 @@ def _chunk(seat: Seat, config: Config) -> int:
     return number
 
 
-def _step(config: Config) -> int:
-    return whole("order", "step", config["step"])
+def _step(seat: Seat, config: Config) -> int:
+    number = whole("order", "step", config["step"])
+    if number >= seat.agreement.line(joint.REFINE, seat.name).count:
+        raise InputError("order", "step", "is not in the plan", number)
+    return number
 
 
 def _sums(node: Node, config: Config, content: RecordDict) -> Packets:
     points = content.array_records[wire.ARRAYS][wire.key(config["block"], wire.MEAN)].numpy()
-    return joint.show_sums(_seat(node, config), _step(config), Link.from_dict(config["link"]), points)
+    seat = _seat(node, config)
+    return joint.show_sums(seat, _step(seat, config), Link.from_dict(config["link"]), points)
 
 
 def _deal(node: Node, config: Config, content: RecordDict) -> Packets:
@@ -75,7 +79,7 @@ def _deal(node: Node, config: Config, content: RecordDict) -> Packets:
 def _tables(node: Node, config: Config, content: RecordDict) -> Packets:
     del content
     seat = _seat(node, config)
-    return dealing.tables(seat, _step(config), _chunk(seat, config), Link.from_dict(config["link"]))
+    return dealing.tables(seat, _step(seat, config), _chunk(seat, config), Link.from_dict(config["link"]))
 
 
 def _close(node: Node, config: Config, content: RecordDict) -> Packets:
@@ -95,7 +99,7 @@ def _open(node: Node, config: Config, content: RecordDict) -> Packets:
 
 def _refine(node: Node, config: Config, content: RecordDict) -> Packets:
     seat = _seat(node, config)
-    return computing.step(seat, _step(config), _chunk(seat, config), _packets(content, ""))
+    return computing.step(seat, _step(seat, config), _chunk(seat, config), _packets(content, ""))
 
 
 def _forget(node: Node, config: Config, content: RecordDict) -> Packets:

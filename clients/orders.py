@@ -15,11 +15,12 @@ from clients.config import Node
 from model.blocks import ENGINES
 from model.descent import MAX_RATE, Schedule
 from model.descent import Release as Releasing
+from model.federation import LENDER
 from model.inputs import InputError, whole
 from privacy.ledger import Ledger, Terms
 from privacy.noise import Csprng
 from privacy.plan import EVERYBODY, TRAIN, LabelResponse, Plan, Release, digest, line_of
-from privacy.roles import Joint
+from privacy.roles import Joint, assigned
 
 Floats = NDArray[np.float64]
 
@@ -71,9 +72,7 @@ class Agreement:
         schedules = {name: schedule_of(line) for name, line in document["schedules"].items()}
         sizes = {name: whole("order", name, document["sizes"][name]) for name in ("train", "held_out")}
         rounds = whole("order", "rounds", document["rounds"])
-        joint = Joint.from_dict(document["joint"]) if document["engine"] == "moments" else None
-        if joint and joint.trust == "curator" and not node.simulated:
-            raise InputError("order", "trust", "lets the coordinator see rows: only a simulation may", joint.trust)
+        joint = _joint(document, node) if document["engine"] == "moments" else None
         return cls(digest(document), plan, schedules, document["engine"], rounds, sizes, joint)
 
     def line(self, name: str, holder: str, persons: str = TRAIN) -> Release:
@@ -95,6 +94,20 @@ class Agreement:
     def response(self) -> LabelResponse | None:
         """The line of the labels, where they are told by randomised response."""
         return next((line for line in self.plan.lines if isinstance(line, LabelResponse)), None)
+
+
+def _joint(document: Mapping[str, Any], node: Node) -> Joint:
+    """How a joint fit is computed: by this holder's own file, not by whom the coordinator would like to have."""
+    joint, federation = Joint.from_dict(document["joint"]), node.federation
+    if joint.trust == "curator" and not node.simulated:
+        raise InputError("order", "trust", "lets the coordinator see rows: only a simulation may", joint.trust)
+    domains = {p.name: p.domain for p in federation.partners} | {LENDER: ""}
+    owners = {owner: name for name, (owners, _) in joint.blocks.items() for owner in owners}
+    if joint.owners[0] != LENDER or any(domains.get(owner) != name for owner, name in owners.items()):
+        raise InputError("order", "blocks", "are not those of this federation")
+    if joint.roles != assigned(federation.roles, joint.owners, node.programme):
+        raise InputError("order", "roles", "are not those of this federation", joint.roles.to_dict())
+    return joint
 
 
 def schedule_of(line: Mapping[str, Any]) -> Schedule:

@@ -9,6 +9,7 @@ from typing import Any
 
 from privacy.shares import Blocks, checked
 
+COORDINATOR = "coordinator"  # always the first computing party
 COLLUSION = (
     "The two computing parties must not collude: together they know every mask and can read every person's row.\n"
     "The dealer must not collude with a computing party: the masked rows of one and the masks of the other give "
@@ -99,6 +100,28 @@ class Joint:
         if data["trust"] not in ("secure", "curator") or not 0 < int(data["chunk"]) <= 1 << 20:
             raise ValueError("a joint fit's trust or chunk is out of range")
         return cls(str(data["trust"]), Roles.from_dict(data["roles"]), blocks, int(data["chunk"]))
+
+
+def assigned(told: Mapping[str, Any], holders: Sequence[str], programme: str) -> Roles:
+    """The roles that a federation file names, the others by default: everybody who asks comes to the same.
+
+    Args:
+        told: `second-party`, `dealer`, and by name in `operators` who runs whose machine, where they are named.
+        holders: all that bring columns, the lender first.
+        programme: its name, by which the dealer is chosen.
+
+    Raises:
+        ValueError: where one operator would play two roles, or a role falls to nobody.
+    """
+    second, operators = str(told.get("second-party", holders[0])), told.get("operators", {})
+    if "dealer" in told:
+        dealer = str(told["dealer"])
+    else:
+        key = hashlib.sha256(programme.encode()).digest()
+        dealer = choose_dealer([name for name in holders[1:] if name != second], key)
+    roles = Roles((COORDINATOR, second), dealer)
+    check(roles, {name: str(operators.get(name, name)) for name in (COORDINATOR, *holders)})
+    return roles
 
 
 def choose_dealer(partners: Sequence[str], key: bytes) -> str:

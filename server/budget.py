@@ -46,6 +46,13 @@ class Book:
             book.reserve(plan.id, plan.plan.lines)
         return self.heads()
 
+    def has(self, plan: RunPlan) -> bool:
+        """Whether the plan was charged."""
+        if self._path is None or self._terms is None:
+            return False
+        with Ledger(self._path, self._terms) as book:
+            return plan.id in book.plans()
+
     def once(self, plan: RunPlan, line: Release, part: str, draw: Callable[[], bytes]) -> bytes:
         """The bytes of the coordinator's own part of a line's noise, drawn once for the charge and kept."""
         if self._path is None or self._terms is None:

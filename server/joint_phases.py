@@ -43,17 +43,35 @@ class JointRun:
         self.heads = programme.book.heads()
         self.programme, self.exchange = programme, programme.exchange
         self.roster, self.plan, self.standing = roster, plan, standing
+        self.table: Table | None = None
 
     def run(self) -> Outcome:
         """All phases after the plan; raises `RunFailed` with nothing published."""
+        try:
+            return self._run()
+        except Exception:
+            if not self.programme.book.has(self.plan):  # nothing was charged: nothing is to go on from
+                self.end()
+            raise
+
+    def end(self) -> None:
+        """The model is published, or nothing was charged: everybody deletes what it kept for another attempt."""
+        self.standing.done()
+        if self.table:
+            self.table.forget()
+
+    def _run(self) -> Outcome:
         with self.exchange.phase("align"):
             parcels, cohort = hand_out(self.exchange, self.roster, self.plan, self.heads)
             lost = tell_homes(self.exchange, self.roster, self.plan, parcels)
+            if any(line.name.startswith("bins/") for line in self.plan.plan.releases):  # the first noise to be drawn
+                self.programme.book.reserve(self.plan)
             self.roster, failed = cut_bins(self.exchange, self.roster, self.plan, parcels)
             if lost | failed:
                 raise RunFailed("the joint fit needs every holder, and lost " + ", ".join(sorted(lost | failed)))
         keys, book = self.standing.keys, self.programme.book
         table = Table(self.exchange, self.roster, self.plan, keys, book, cohort, parcels, dict(self.heads))
+        self.table = table
         own = self.roster.lender.domain if self.roster.lender.contract else None
         with self.exchange.phase("train"):
             moments, fitted = fit_jointly(table, joint_layout(self.roster), own)
@@ -62,10 +80,7 @@ class JointRun:
         note_head(table.heads, LENDER, fused.data)
         book.note(table.heads)
         with self.exchange.phase("publish"):
-            outcome = self._outcome(moments, fitted, fused)
-        table.ask(wire.FORGET, table.joint.owners, {}, {})
-        self.standing.done()
-        return outcome
+            return self._outcome(moments, fitted, fused)
 
     def _finished(self, fitted: Published) -> dict[str, Block]:
         """The blocks as they are published: monotone where their contract asks for it."""

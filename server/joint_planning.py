@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-
-from model.width import check_width
-
 from model.encoding import BINS, Encoding
+from model.federation import LENDER
 from model.inputs import InputError
-from model.moments import Layout
+from model.link import SCALE
+from model.moments import UNIT, Layout
+from model.width import check_width
 from privacy.plan import EVERYBODY, Line, Release
 from privacy.ring import largest_persons
-from privacy.roles import Joint, Roles, check, choose_dealer
+from privacy.roles import Joint, Roles, assigned
 from server.roster import Roster
 
 MOMENTS_SHARE = 0.4  # of the joint fit's budget for the matrix, the rest for the steps: measured, docs/joint.md
 STEPS = 3  # of refinement
 CHUNK = 1 << 15
-COORDINATOR = "coordinator"
 MOMENTS, REFINE = "moments/joint", "refine/joint"
 
 
@@ -43,6 +40,21 @@ def joint_lines(layout: Layout, share: float) -> list[Line]:
     ]
 
 
+def check_terms(roster: Roster) -> None:
+    """Refuses what a joint fit has no use for: its one label is the lender's, and never leaves it.
+
+    Raises:
+        InputError: where labels would be told with noise, or a partner trains on an outcome of its own.
+    """
+    if roster.terms.privacy.label_epsilon is not None:
+        rule, remedy = "is not needed: a joint fit tells nobody a label", "drop it, or take --engine scorecard"
+        raise InputError("federation", "privacy.label-epsilon", rule, roster.terms.privacy.label_epsilon, remedy)
+    for member in roster.partners:
+        if member.contract and member.contract.outcome:
+            rule, remedy = "cannot be fitted jointly with the lender's", "drop it, or take --engine scorecard"
+            raise InputError(f"{member.name}.contract", "outcome", rule, member.contract.outcome, remedy)
+
+
 def arrange(roster: Roster, trust: str, layout: Layout) -> Joint:
     """Who computes what.
 
@@ -55,7 +67,7 @@ def arrange(roster: Roster, trust: str, layout: Layout) -> Joint:
     blocks = {name: (tuple(owners[name]), rows.width) for name, rows in layout.blocks.items()}
     joint = Joint(trust, _roles(roster), blocks, CHUNK)
     persons = roster.terms.sizes["train"]
-    most = largest_persons(layout.largest_square)
+    most = largest_persons(max(layout.largest_square, SCALE * UNIT))
     if persons > most:
         remedy = f"train on at most {most} persons"
         raise InputError("plan", "sizes.train", "would overflow the ring of the secure products", persons, remedy)
@@ -64,23 +76,12 @@ def arrange(roster: Roster, trust: str, layout: Layout) -> Joint:
 
 def _roles(roster: Roster) -> Roles:
     """The roles that the federation file names, the others by default; refused where one operator plays two."""
-    told: Mapping[str, object] = roster.terms.roles
-    second = str(told.get("second-party", roster.lender.name))
-    partners = [m.name for m in roster.partners if m.name != second]
-    if "dealer" not in told and not partners:
-        raise InputError("federation", "roles.dealer", "needs a partner that is no computing party")
-    key = hashlib.sha256(roster.terms.programme.encode()).digest()
-    dealer = str(told["dealer"]) if "dealer" in told else choose_dealer(partners, key)
-    roles = Roles((COORDINATOR, second), dealer)
-    names = (COORDINATOR, *roster.members)
-    named = told.get("operators", {})
-    operators = {name: str(named.get(name, name)) if isinstance(named, dict) else name for name in names}
+    holders = (LENDER, *(m.name for m in roster.partners))
     try:
-        check(roles, operators)
+        return assigned(roster.terms.roles, holders, roster.terms.programme)
     except ValueError as error:
         remedy = "name another second-party or dealer under [roles]"
         raise InputError("federation", "roles", str(error), remedy=remedy) from None
-    return roles
 
 
 def check_budget(layout: Layout, persons: int, line: Release) -> None:

@@ -51,7 +51,10 @@ class Programme:
             plan, standing = Standing.of(self.book.folder if plan.joint else None, plan)
             heads = self.book.heads() if plan.joint else self.book.reserve(plan)
         if plan.joint:
-            return self._published(JointRun(self, roster, plan, standing).run())
+            joint = JointRun(self, roster, plan, standing)
+            outcome = self._published(joint.run())
+            joint.end()
+            return outcome
         with self.exchange.phase("align"):
             parcels, _ = hand_out(self.exchange, roster, plan, heads)
             roster = self._left(roster, tell_homes(self.exchange, roster, plan, parcels))

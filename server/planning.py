@@ -18,7 +18,7 @@ from model.terms import PrivacyTerms
 from privacy.accounting import epsilon_of, gaussian_mu
 from privacy.plan import HELD_OUT, BudgetExceeded, LabelResponse, Line, Plan, Release, digest, price
 from privacy.roles import Joint
-from server.joint_planning import MOMENTS, arrange, check_budget, joint_layout, joint_lines
+from server.joint_planning import MOMENTS, arrange, check_budget, check_terms, joint_layout, joint_lines
 from server.roster import Member, Roster
 
 FUSION_SHARE = 0.1
@@ -103,6 +103,7 @@ def make_plan(roster: Roster, engine: str, rounds: int, trust: str = "secure") -
 
 def _joint_plan(roster: Roster, trust: str) -> RunPlan:
     """The plan of a joint fit: private bins, a matrix, a few gradients, the evaluation. No label leaves the lender."""
+    check_terms(roster)
     layout, sizes, terms = joint_layout(roster), roster.terms.sizes, roster.terms.privacy
     shares = _shares(roster.training(), replace(terms, within_domain="home"))
     maker = _Maker(roster, "moments", sizes["train"], shares, math.inf, None)

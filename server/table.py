@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from model import wire
 from model.federation import LENDER
-from privacy.plan import Release
-from privacy.roles import Joint
+from privacy.plan import Release, digest
+from privacy.roles import COORDINATOR, Joint
 from privacy.signing import keys_of, seal_signed, unseal_signed
 from server.budget import Book
 from server.exchange import Answer, Exchange, Post
 from server.failures import RunFailed
 from server.identity import Coordinator
-from server.joint_planning import COORDINATOR
 from server.planning import RunPlan
 from server.roster import Roster
 from server.strategy import Head, Parcels, note_head
@@ -39,8 +39,11 @@ class Table:
     parcels: Parcels
     heads: dict[str, Head]
     announced: dict[str, Any] = field(default_factory=dict)
+    contracts: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        contracts = {"" if n == LENDER else m.domain: m.contract for n, m in self.roster.members.items()}
+        self.contracts = {name: c.to_dict() if c else None for name, c in contracts.items()}
         self.announced = {COORDINATOR: self.keys.public(self.plan.id)}
         self.announced |= {name: m.public for name, m in self.roster.members.items()}
 
@@ -71,24 +74,32 @@ class Table:
         Args:
             sealed: ciphertexts by holder; `arrays` may stand in `data` by holder.
         """
-        contracts = {"" if n == LENDER else m.domain: m.contract for n, m in self.roster.members.items()}
-        plain = {name: c.to_dict() if c else None for name, c in contracts.items()}
+        posts = self._posts(names, data, sealed)
+        answers = self.exchange.ask(kind, posts)
+        lost = sorted({post.label for post in posts} - set(answers))
+        if lost:
+            told = ", ".join(f"{name} ({self.exchange.failures.get(name, 'silent')})" for name in lost)
+            raise RunFailed(f"the joint fit needs every holder, and lost {told}")
+        for name, answer in answers.items():
+            note_head(self.heads, name, answer.data)
+        return answers
+
+    def forget(self) -> None:
+        """Has everybody delete what the joint fit kept. Whoever is silent keeps masks of a plan that is over."""
+        self.exchange.ask(wire.FORGET, self._posts(self.joint.owners, {}, {}))
+
+    def _posts(
+        self, names: Iterable[str], data: Mapping[str, Any], sealed: Mapping[str, Mapping[str, bytes]]
+    ) -> list[Post]:
         arrays = data.get("arrays", {})
         posts = []
         for name in names:
             member = self.roster.members[name]
             order = {k: v for k, v in data.items() if k != "arrays"}
-            order |= {"plan": self.plan.document, "holder": name, "keys": self.announced, "contracts": plain}
+            order |= {"plan": self.plan.document, "holder": name, "keys": self.announced, "contracts": self.contracts}
             order |= {"witness": self.heads.get(name), "block": member.domain, "edges": member.edges}
             posts.append(Post(name, member.node, order, arrays.get(name), sealed.get(name, {})))
-        answers = self.exchange.ask(kind, posts)
-        lost = sorted({post.label for post in posts} - set(answers))
-        if lost:
-            told = ", ".join(f"{name} ({self.exchange.failures.get(name, 'silent')})" for name in lost)
-            raise RunFailed(f"the joint fit needs every holder, and lost {told}: nothing was opened")
-        for name, answer in answers.items():
-            note_head(self.heads, name, answer.data)
-        return answers
+        return posts
 
     def packet(self, answers: Mapping[str, Answer], name: str, key: str) -> bytes:
         """A ciphertext that an answer must hold."""
@@ -98,7 +109,8 @@ class Table:
         return packet
 
     def _context(self, what: str, sender: str, receiver: str) -> str:
-        return f"{self.plan.programme}|joint|{self.plan.id}|{what}|{sender}>{receiver}"
+        public = f"{self.plan.id}|{digest(self.contracts)}"
+        return f"{self.plan.programme}|joint|{public}|{what}|{sender}>{receiver}"
 
     def open(self, sender: str, packet: bytes, what: str) -> bytes:
         """What a holder sealed for the coordinator."""

@@ -18,6 +18,7 @@ from privacy.mechanisms import respond
 from privacy.noise import Csprng
 from privacy.plan import LabelResponse, Release
 from server.planning import RunPlan
+from simulations.joint_expectation import joint_auc
 from simulations.synthetic import Population, Traits, population
 
 Floats = NDArray[np.float64]
@@ -39,7 +40,7 @@ class Expectation:
 
 
 def expect(plan: RunPlan, contracts: dict[str, Contract], own: str | None, seed: int = 0) -> Expectation:
-    """Runs a scorecard plan on a synthetic population made from the contracts.
+    """Runs a plan of scorecards or of a joint fit on a synthetic population made from the contracts.
 
     Args:
         contracts: by domain; the lender's own among them.
@@ -50,9 +51,15 @@ def expect(plan: RunPlan, contracts: dict[str, Contract], own: str | None, seed:
     rng = np.random.default_rng(seed)
     shares = dict.fromkeys((d for d in contracts if d != own), 0.6)
     drawn = population(contracts, persons + HELD_OUT, rng, Traits(auc=WITHOUT_PRIVACY, shares=shares))
-    exact = _auc(plan, drawn, own, noisy=False)
-    noisy = [_auc(plan, drawn, own, noisy=True) for _ in range(NOISY_RUNS)]
+    exact = _held_out(plan, drawn, own, noisy=False)
+    noisy = [_held_out(plan, drawn, own, noisy=True) for _ in range(NOISY_RUNS)]
     return Expectation(persons, exact, float(np.mean(noisy)), float(np.std(noisy)))
+
+
+def _held_out(plan: RunPlan, drawn: Population, own: str | None, noisy: bool) -> float:
+    if plan.joint is not None:
+        return joint_auc(plan, drawn, own, len(drawn.labels) - HELD_OUT, noisy)
+    return _auc(plan, drawn, own, noisy)
 
 
 def _auc(plan: RunPlan, drawn: Population, own: str | None, noisy: bool) -> float:

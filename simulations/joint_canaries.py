@@ -32,7 +32,7 @@ from simulations.synthetic import Population
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-DRAWS = 128  # of the matrix's noise at least
+DRAWS = 64  # of the matrix's noise at least
 _CHUNK = 1 << 13  # persons whose rows are made at a time
 _FITS = 3e7  # of fits' columns cubed: bounds the steps that are followed, the others get the last one's sums
 

@@ -274,7 +274,7 @@ def stage(tmp_path: Path) -> Callable[..., Stage]:
         run = Programme(grid, RunConfig.parse(settings))
         roster = run._agreed(discover(run.exchange, grid, 0.1))
         plan = make_plan(roster, run.settings.engine, rounds)
-        parcels = hand_out(run.exchange, roster, plan, {})
+        parcels, _ = hand_out(run.exchange, roster, plan, {})
         tell_homes(run.exchange, roster, plan, parcels)
         return Stage(grid, run.exchange, roster, plan, parcels, tmp_path / "state" / "nodes")
 

@@ -8,6 +8,11 @@ from __future__ import annotations
 SHARES, REFINING, RING = "privacy/shares.py", "privacy/refining.py", "privacy/ring.py"
 EXACT, SECRET = ("tests/privacy/test_shares.py",), ("tests/privacy/test_shares_secrecy.py",)
 STEP = ("tests/privacy/test_refining.py",)
+JOINT, FITTED, MECHANISMS = "clients/joint.py", "server/joint.py", "privacy/mechanisms.py"
+MOMENTS, LINK = "model/moments.py", "model/link.py"
+JOINT_NOISE, JOINT_AUDIT = ("tests/privacy/test_joint_noise.py",), ("tests/simulations/test_joint_auditing.py",)
+BOUND, ROWS = ("tests/model/test_moments.py",), ("tests/clients/test_joint_rows.py",)
+DRAWN = "return discrete_gaussian(rng, stddev, mechanism.size)"
 
 JOINT_MUTANTS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     (
@@ -59,6 +64,49 @@ JOINT_MUTANTS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
         "view(np.uint8)[:rows] & _LOW",
         "view(np.uint8)[:1].repeat(rows) & _LOW",
         STEP,
+    ),
+    ("joint: no noise but the coordinator's", JOINT, "split(own + noise, rng)", "split(own, rng)", JOINT_NOISE),
+    (
+        "joint: the coordinator adds no noise",
+        FITTED,
+        "(from_ring(total) + np.",
+        "(from_ring(total) + 0 * np.",
+        JOINT_NOISE,
+    ),
+    ("joint: the curator adds no noise", FITTED, "return (total + np.", "return (total + 0 * np.", JOINT_NOISE),
+    ("joint: noise on half the triangle", MECHANISMS, DRAWN, f"{DRAWN} * (np.arange(mechanism.size) % 2)", JOINT_NOISE),
+    ("joint: each part half the noise", MECHANISMS, DRAWN, DRAWN.replace("stddev,", "stddev / 2,"), JOINT_NOISE),
+    ("joint: half the noise, for canaries", MECHANISMS, DRAWN, DRAWN.replace("stddev,", "stddev / 2,"), JOINT_AUDIT),
+    ("joint: parts of noise that do not make a whole", MECHANISMS, "/ math.sqrt(shares)", "/ shares", JOINT_NOISE),
+    ("joint: row bound without its fourths", MOMENTS, "(squares * squares + fourths) / 2", "squares**2 / 2", BOUND),
+    (
+        "joint: row bound without one block",
+        *(MOMENTS, "sum(block.squares for block in", "sum(block.squares * (not block.lender) for block in", BOUND),
+    ),
+    (
+        "joint: residual's row forgets a part",
+        *(MOMENTS, "block.squares_without_label for", "block.squares_without_label * block.lender for", BOUND),
+    ),
+    (
+        "joint: a block's bound forgets a part",
+        MOMENTS,
+        "for basis in self.bases if basis",
+        "for basis in self.bases[1:] if basis",
+        BOUND,
+    ),
+    ("joint: label scale not in the bound", MOMENTS, "(LABEL * UNIT) ** power * label", "UNIT**power * label", BOUND),
+    ("joint: a part beyond its limits", LINK, "np.clip(steps, low, high)", "np.clip(steps, low, high + 1)", BOUND),
+    ("joint: sums beyond the table", LINK, "most < STEPS // 2", "most <= STEPS // 2", BOUND),
+    (
+        "joint: absent person's row is not zero",
+        JOINT,
+        "out[here] = self.rows.rows(table.codes[:, places[here]])",
+        "out[:] = self.rows.rows(table.codes[:, np.maximum(places, 0)])",
+        ROWS,
+    ),
+    (
+        "joint: absent person's row at the lender is not zero",
+        *(JOINT, "rows[np.ix_(places < 0, ", "rows[np.ix_(places < -1, ", ROWS),
     ),
 )
 

@@ -135,4 +135,4 @@ def test_test_files_are_short(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["server/app.py", "clients/app.py"])
 def test_an_app_only_wires(name: str) -> None:
-    assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) <= 75  # eight messages, one function each
+    assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) <= 75

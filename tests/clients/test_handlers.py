@@ -81,7 +81,8 @@ def test_the_plain_part_of_each_reply_holds_public_facts_only(run: Recorded) -> 
     assert all(
         set(row) == {"name", "domain", "contract", "key", "verify", "bound"} for row in told[DESCRIBE]["holders"]
     )
-    assert told[COHORT] == {}
+    assert set(told[COHORT]) == {"cohort"}
+    assert len(told[COHORT]["cohort"]) == 64  # a hash of tokens under a fresh key: nothing to the coordinator
     assert set(told[TRAIN]) == {"holder", "head"}
     assert set(told[SUBSCORES]) == {"holder"}
     assert set(told[FUSE]) == {"table", "centres", "head"}
@@ -91,7 +92,7 @@ def test_the_lenders_description_states_the_terms(run: Recorded) -> None:
     reply = next(m for m in run.sent if m[0] == FIRST_NODE and m[1].metadata.message_type == DESCRIBE)
     answer = next(iter(run.grid.send_and_receive([Message(reply[1].content, FIRST_NODE, DESCRIBE)])))
     terms = json.loads(_config(answer)["json"])["programme"]
-    assert set(terms) == {"name", "federation", "privacy", "total", "partners", "on_failure", "sizes"}
+    assert set(terms) == {"name", "federation", "privacy", "total", "partners", "on_failure", "sizes", "roles"}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -98,7 +98,7 @@ def test_homes_stay_for_the_programme_when_they_are_told_again(at: Any, stage: A
     from server.preparing import hand_out, tell_homes
 
     before = _told(at, "shop-1").home
-    at.parcels.update(hand_out(at.exchange, at.roster, at.plan, {}))
+    at.parcels.update(hand_out(at.exchange, at.roster, at.plan, {})[0])
     assert tell_homes(at.exchange, at.roster, at.plan, at.parcels) == set()
     np.testing.assert_array_equal(_told(at, "shop-1").home, before)
 

@@ -107,9 +107,11 @@ def test_families_without_harm_and_absent_persons_are_not_named(reasons: Any) ->
 
 def test_packed_evidence_is_read_back_and_has_one_length(node: Node, scored: Any) -> None:
     one, other = (scored(node, name, _weights(node, name)) for name in ("pay-1", "shop-2"))
-    assert len(one.to_bytes()) == len(other.to_bytes())
+    sure = replace(one, errors=np.random.default_rng(0).random(len(one.errors), dtype=np.float32))
+    assert len(one.to_bytes()) == len(other.to_bytes()) == len(sure.to_bytes())
     again = Evidence.from_bytes(one.to_bytes(), one.names)
     np.testing.assert_array_equal(again.subscores, one.subscores)
+    np.testing.assert_array_equal(again.errors, one.errors)
     np.testing.assert_array_equal(again.families, one.families)
 
 
@@ -117,7 +119,8 @@ def _evidence(subscores: list[int], family: int, names: tuple[str, ...] = ("a", 
     held = len(subscores) - 1  # the first person trains
     families = np.full((held, FAMILIES), family, np.int8)
     shortfalls = np.full((held, FAMILIES), family + 1, np.int16)
-    return Evidence(np.array(subscores, np.int32), families, shortfalls, names)
+    errors = np.full(len(subscores), family + 0.5, np.float32)
+    return Evidence(np.array(subscores, np.int32), errors, families, shortfalls, names)
 
 
 HELD = np.array([False, True, True, True])
@@ -126,6 +129,7 @@ HELD = np.array([False, True, True, True])
 def test_the_first_partner_of_a_domain_speaks_for_a_person_never_the_sum() -> None:
     merged = _merged([_evidence([5, ABSENT, 7, ABSENT], 0), _evidence([50, 60, 70, ABSENT], 1)], HELD)
     assert merged.subscores.tolist() == [5, 60, 7, ABSENT]
+    assert merged.errors.tolist() == [0.5, 1.5, 0.5, 1.5]
     assert merged.families[:, 0].tolist() == [1, 0, 1]
     assert merged.shortfalls[:, 0].tolist() == [2, 1, 2]
 
@@ -151,9 +155,8 @@ def test_shops_in_the_other_order_give_the_other_voice(files: Any, tmp_path: Pat
 
 
 def test_reasons_are_told_as_family_and_micro_logit() -> None:
-    evidence = Evidence(
-        np.zeros(2, np.int32), np.array([[1, 0], [0, -1]], np.int8), np.array([[3, 1], [2, 0]], np.int16), ("a", "b")
-    )
+    families, shortfalls = np.array([[1, 0], [0, -1]], np.int8), np.array([[3, 1], [2, 0]], np.int16)
+    evidence = Evidence(np.zeros(2, np.int32), np.zeros(2, np.float32), families, shortfalls, ("a", "b"))
     assert _reasons(evidence) == [f"b:{3 * BUCKET_E6};a:{BUCKET_E6}", f"a:{2 * BUCKET_E6}"]
 
 

@@ -155,7 +155,7 @@ def test_a_nodes_own_ceiling_beats_whatever_the_run_asks(stage: Any, small: Path
     kept = tmp_path / "own" / "pay-1" / "cohort.npz"
     kept.parent.mkdir(parents=True)
     some = np.arange(40)
-    np.savez(kept, rows=some, labels=(some % 2).astype(np.int8), group=np.zeros(40, np.int8))
+    np.savez(kept, rows=some, labels=(some % 2).astype(np.int8), group=np.zeros(40, np.int8), digest=np.array(""))
     whole = at.train("pay-1")
     post = Post(whole.label, FIRST_NODE, whole.data, whole.arrays)
     assert _code(at.send(TRAIN, post)) == "budget"
@@ -208,7 +208,7 @@ def test_a_label_outside_zero_and_one_cannot_stretch_a_persons_part(
 
     def total(labels: list[int]) -> np.ndarray:
         kept = {"rows": np.arange(50), "labels": np.array(labels, np.int8), "group": np.zeros(50, np.int8)}
-        np.savez(node.folder("pay-1") / "cohort.npz", **kept)
+        np.savez(node.folder("pay-1") / "cohort.npz", digest=np.array(""), **kept)
         return _gradient(node, "pay-1", agreement, line, weights)(weights)
 
     moved = total([label] + [0] * 49) - total([0] * 50)

@@ -207,7 +207,7 @@ COMMAND = [
     ("seed", ["--seed", "-1"], ["--seed must be a whole number >= 0"]),
     ("rounds", ["--rounds", "-1"], ["--rounds must be a whole number >= 0"]),
     ("rounds-many", ["--rounds", "100000"], ["rounds"]),
-    ("engine", ["--engine", "trees"], ["--engine must be scorecard | network | opacus", "trees"]),
+    ("engine", ["--engine", "trees"], ["--engine must be auto | scorecard | moments | network | opacus", "trees"]),
     ("backend", ["--backend", "ray"], ["--backend must be inprocess | flower", "ray"]),
     ("on-failure", ["--on-failure", "no"], ["--on-failure must be continue | stop"]),
     ("policy", ["--policy", "none.toml"], ["none.toml", "does not exist"]),

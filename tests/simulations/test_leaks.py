@@ -34,6 +34,7 @@ ALLOWED = {
 }
 FIELDS = {
     wire.DESCRIBE: {"holders", "programme"},
+    wire.COHORT: {"cohort"},
     wire.FUSE: {"table", "centres", "head"},
     wire.TRAIN: {"holder", "head"},
 }
