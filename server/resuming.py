@@ -14,8 +14,6 @@ from pathlib import Path
 from server.identity import Coordinator
 from server.planning import RunPlan
 
-FILE = "joint.json"
-
 
 @dataclass(frozen=True)
 class Standing:
@@ -29,7 +27,7 @@ class Standing:
         """The plan to run, that of an earlier attempt at the same releases or else this one, and where it stands."""
         if folder is None:
             return plan, cls(None, Coordinator.fresh())
-        path = folder / FILE
+        path = folder / f"joint-{replace(plan, run='').id[:16]}.json"  # an attempt at something else keeps its own
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))
             earlier = replace(plan, run=str(kept["run"]))
@@ -44,7 +42,7 @@ class Standing:
     def _keep(self, path: Path, plan: RunPlan) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys = {"seal": self.keys.seal_key.hex(), "sign": self.keys.sign_key.hex()}
-        part = path.with_name(f".{FILE}.part")
+        part = path.with_name(f".{path.name}.part")
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(json.dumps({"plan": plan.id, "run": plan.run, **keys}))
             file.flush()

@@ -83,10 +83,10 @@ def test_without_noise_both_trust_models_publish_the_same_bytes(world: World, tm
 
 @pytest.mark.parametrize("trust", ["secure", "curator"])
 def test_the_noise_has_the_stated_deviation_and_is_new_in_every_run(tmp_path: Path, trust: str) -> None:
-    world = write_world(tmp_path / "made", epsilon="8.0")
+    world = write_world(tmp_path / "made")
     found = []
     for name in ("one", "two"):
-        run = Run(world, tmp_path / name, 8.0, trust).go()
+        run = Run(world, tmp_path / name, 1.0, trust).go()
         rows = world.exact(run.homes)
         plan = _plan(run)
         exact = rows.T @ rows / UNIT**2
