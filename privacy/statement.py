@@ -16,6 +16,10 @@ HOMES = (
     "which persons of its own have their home elsewhere, hence are known to another partner of its domain: told to "
     "each partner of a domain with home partners"
 )
+DEVIATING = (
+    "a computing party or dealer that deviates: a coordinator that falsifies its opening of one person in a step can "
+    "read that person's row out of the released gradient"
+)
 NOT_COVERED = (
     "sub-scores, who has a relationship with which partner, and up to two reason families a person with amounts in "
     "steps of 0.05 against a noisy average, which partners hand to the lender by declared agreement",
@@ -59,7 +63,12 @@ def statement(plan: Plan, persons: int, joint: Joint | None = None) -> dict[str,
         "observers": [{"observer": who, "sees": what, "epsilon": shown(total)} for who, what in observers],
         "by_holder": {h: shown(plan.spent([x.name for x in plan.lines if x.holder == h])) for h in holders},
         "by_persons": {g: shown(plan.spent([x.name for x in plan.lines if x.persons == g])) for g in groups},
-        "not_covered": [*labels, *((HOMES,) if homes else ()), *NOT_COVERED],
+        "not_covered": [
+            *labels,
+            *((DEVIATING,) if joint and joint.trust == "secure" else ()),
+            *((HOMES,) if homes else ()),
+            *NOT_COVERED,
+        ],
     }
 
 
