@@ -30,7 +30,7 @@ def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     if words[0] == "make":
         words = ["make", "-C", str(ROOT), *words[1:], f"VENV={sys.prefix}", f"OUT={folder / 'demo'}"]
     data = ROOT.parent / "shared" / "data"
-    if "bench" in words:
+    if "quality" in words or "speed" in words:
         words += ["--data", str(data)]
     environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
     return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
