@@ -169,7 +169,7 @@ class Layout:
     >>> late = Encoding.of(Contract("payments", 1, (Feature("late", "flag"),)))
     >>> layout = Layout(None, {"payments": late})
     >>> layout.width, layout.slices["payments"], round(layout.sensitivity, 3)
-    (7, slice(2, 7, None), 5.381)
+    (5, slice(2, 5, None), 5.344)
     """
 
     own: Encoding | None
