@@ -30,16 +30,20 @@ from server.table import Table
 Floats = NDArray[np.float64]
 
 
-class SecureFit:
-    """Noisy moments and gradients from shares: the coordinator sees its own shares and the noisy totals."""
+class _Fitting:
+    """What both ways keep: the table, and a folder for what must not fill the memory."""
 
     def __init__(self, table: Table) -> None:
         self.table = table
         self._kept = TemporaryDirectory(prefix="fedscore-joint-")
 
     def close(self) -> None:
-        """Deletes the coordinator's copy of the masked rows."""
+        """Deletes the rows, masked or not."""
         self._kept.cleanup()
+
+
+class SecureFit(_Fitting):
+    """Noisy moments and gradients from shares: the coordinator sees its own shares and the noisy totals."""
 
     def moments(self) -> Floats:
         """The noisy matrix of second moments, in units of the rows, shape (width, width)."""
@@ -135,16 +139,8 @@ class SecureFit:
         return (from_ring(total) + np.frombuffer(drawn, np.int64)).astype(np.float64)
 
 
-class CuratorFit:
+class CuratorFit(_Fitting):
     """The same numbers from rows that the coordinator sees, with one part of noise: for simulations only."""
-
-    def __init__(self, table: Table) -> None:
-        self.table = table
-        self._kept = TemporaryDirectory(prefix="fedscore-joint-")
-
-    def close(self) -> None:
-        """Deletes the rows."""
-        self._kept.cleanup()
 
     def moments(self) -> Floats:
         """As `SecureFit.moments`."""

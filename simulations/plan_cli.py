@@ -16,7 +16,7 @@ from model.federation import LENDER, Federation, load_federation
 from model.inputs import InputError
 from model.terms import check_delta, check_epsilon
 from privacy.accounting import shown
-from privacy.plan import Plan, Release
+from privacy.plan import EVERYBODY, Plan, Release
 from server.planning import make_plan
 from server.roster import Member, Roster, Terms
 
@@ -87,7 +87,8 @@ def _show(plan: Plan, persons: int) -> None:
     Console(width=120).print(table)
     for holder in sorted({line.holder for line in plan.lines}, key=lambda h: (h != LENDER, h)):
         own = [line.name for line in plan.lines if line.holder == holder]
-        typer.echo(f"{holder}: epsilon {shown(plan.spent(own))}")
+        who = "all holders together" if holder == EVERYBODY else holder
+        typer.echo(f"{who}: epsilon {shown(plan.spent(own))}")
     typer.echo(
         f"a person, over all partners (zero-out), for {persons:,} training persons: epsilon {shown(plan.spent())}, "
         f"delta {plan.delta:g} (persons x delta = {persons * plan.delta:.3g})"
