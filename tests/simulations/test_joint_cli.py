@@ -94,4 +94,4 @@ def test_flowers_own_processes_fit_the_same(small: Path, tmp_path: Path, monkeyp
         assert report["failures"] == {}
         assert (out / "model" / "bundle.json").is_file()
         auc[backend] = report["auc"]
-    assert auc["flower"] == pytest.approx(auc["inprocess"], abs=0.005)  # homes are drawn anew
+    assert auc["flower"] == pytest.approx(auc["inprocess"], abs=0.03)  # homes are drawn anew, and a few hundred persons
