@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.joint import MOMENTS, REFINE, Seat
+from clients.joint import Seat
 from clients.keeping import keep
 from clients.orders import once
 from model.inputs import InputError
@@ -17,7 +17,7 @@ from model.moments import LABEL, UNIT, upper
 from model.wire import pack, unpack
 from privacy.refining import StepParty
 from privacy.ring import Words
-from privacy.roles import COORDINATOR
+from privacy.roles import COORDINATOR, MOMENTS, REFINE
 from privacy.shares import Party
 
 Sealed = Mapping[str, bytes]
@@ -63,15 +63,15 @@ def step(seat: Seat, number: int, chunk: int, sealed: Sealed) -> dict[str, bytes
     """One chunk of a refinement: opens it to the coordinator, and after the last one its share of the noisy gradient.
 
     Args:
-        sealed: `sums-<owner>` and `noise-<owner>` of every owner, `tables` of the dealer with `product` at the last
-            chunk, `opening` of the coordinator.
+        sealed: `sums-<owner>` of every owner, `tables` of the dealer and `opening` of the coordinator; at the last
+            chunk also `noise-<owner>` of every owner and `product` of the dealer.
     """
     _check_party(seat)
     chunks = seat.joint.chunks(seat.agreement.sizes["train"])
     start, stop = chunks[chunk]
     dealer = seat.joint.roles.dealer
     tables = _words(seat.open(dealer, sealed["tables"], f"tables|{number}|{chunk}"), stop - start)
-    sums = {o: _bytes(seat.open(o, sealed[f"sums-{o}"], f"sums|{number}"))[start:stop] for o in seat.joint.owners}
+    sums = {o: _bytes(seat.open(o, sealed[f"sums-{o}"], f"sums|{number}|{chunk}")) for o in seat.joint.owners}
     theirs = np.frombuffer(seat.open(COORDINATOR, sealed["opening"], f"opening|{number}|{chunk}"), np.uint64)
     party = _step_party(seat, number, chunk)
     seat.same(f"opening-{number}-{chunk}", _digest(tables, theirs, *sums.values()))

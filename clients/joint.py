@@ -20,7 +20,7 @@ from clients.cohort import aligned, cohort_of, table_of
 from clients.config import Node
 from clients.identity import peer, private_key, signing_key
 from clients.keeping import first, keep
-from clients.orders import Agreement, noiseless, once, reserve
+from clients.orders import Agreement, once, reserve
 from model.contract import Contract
 from model.encoding import Encoding
 from model.federation import LENDER
@@ -30,16 +30,15 @@ from model.moments import UNIT, BlockRows, Layout, upper
 from model.wire import TRAIN_ROWS, pack, unpack
 from privacy.mechanisms import noise_share
 from privacy.noise import Csprng
-from privacy.plan import Release, digest
+from privacy.plan import Release
 from privacy.refining import masked_sums
 from privacy.ring import Integers, to_ring
-from privacy.roles import COORDINATOR, Joint
+from privacy.roles import COORDINATOR, MOMENTS, REFINE, Joint
 from privacy.shares import masked, split
 from privacy.signing import coordinator_of, seal_signed, unseal_signed
 
 Floats = NDArray[np.float64]
 
-MOMENTS, REFINE = "moments/joint", "refine/joint"
 _OVER = "over"  # lies where a plan's secrets were deleted
 
 
@@ -76,9 +75,8 @@ class Seat:
         return folder
 
     def context(self, what: str, sender: str, receiver: str) -> str:
-        """Under which a packet is sealed and signed: it fits no other purpose, plan, contracts, sender or receiver."""
-        public = f"{self.agreement.id}|{digest(self.contracts)}"
-        return f"{self.node.programme}|joint|{public}|{what}|{sender}>{receiver}"
+        """As `Joint.context`, for a packet of this plan."""
+        return Joint.context(self.agreement.id, self.contracts, what, sender, receiver)
 
     def seal(self, receiver: str, message: bytes, what: str) -> bytes:
         """A message for one party, signed by this holder."""
@@ -209,11 +207,12 @@ def show_sums(seat: Seat, step: int, link: Link, points: Floats) -> dict[str, by
     if seat.joint.trust == "curator":
         return {"for-0": seat.seal(COORDINATOR, parts.astype(np.int8).tobytes(), f"sums|{step}")}
     seat.same(f"sums-{step}", hashlib.sha256(parts.tobytes()).digest())
-    chunks = seat.joint.chunks(len(parts))
-    shown = [masked_sums(parts[a:b], _seeds(seat), step, i) for i, (a, b) in enumerate(chunks)]
-    noise = _once_split(seat, line, str(step), _own_labels(seat), UNIT * SCALE)
-    sums = np.concatenate(shown).tobytes()
-    return noise | {f"sums-{k[-1]}": v for k, v in seat.both((sums, sums), f"sums|{step}").items()}
+    told = _once_split(seat, line, str(step), _own_labels(seat), UNIT * SCALE)
+    for i, (start, stop) in enumerate(seat.joint.chunks(len(parts))):
+        shown = masked_sums(parts[start:stop], _seeds(seat), step, i).tobytes()
+        for party, packet in seat.both((shown, shown), f"sums|{step}|{i}").items():
+            told[f"sums-{party[-1]}-{i}"] = packet
+    return told
 
 
 def _parts(seat: Seat, link: Link, points: Floats) -> Integers:
@@ -269,8 +268,6 @@ def _once_split(seat: Seat, line: Release, part: str, own: Integers, unit: int) 
         packets = seat.both((first.tobytes(), second.tobytes()), f"noise|{line.name}|{part}")
         return pack(**{name: np.frombuffer(packet, np.uint8) for name, packet in packets.items()})
 
-    if line.noise_multiplier == 0 and not noiseless(seat.node):
-        raise InputError("order", "noise_multiplier", "must be > 0", 0)
     reply = unpack(once(seat.node, seat.agreement, line, f"share|{part}", draw, seat.name))
     return {f"noise-{name[-1]}": packet.tobytes() for name, packet in reply.items()}
 

@@ -16,6 +16,7 @@ from clients.orders import Agreement, ledger
 from model import wire
 from model.inputs import InputError, whole
 from model.link import Link
+from privacy.roles import REFINE
 
 Config = Mapping[str, Any]
 Packets = dict[str, bytes]
@@ -60,7 +61,7 @@ def _chunk(seat: Seat, config: Config) -> int:
 
 def _step(seat: Seat, config: Config) -> int:
     number = whole("order", "step", config["step"])
-    if number >= seat.agreement.line(joint.REFINE, seat.name).count:
+    if number >= seat.agreement.line(REFINE, seat.name).count:
         raise InputError("order", "step", "is not in the plan", number)
     return number
 

@@ -1,12 +1,16 @@
-"""Errors of what a user gives us, and strict reading of TOML tables."""
+"""What a user gives us: errors in one line, strict reading of TOML tables, options of a command as one value."""
 
 from __future__ import annotations
 
+import inspect
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
+
+_Options = TypeVar("_Options")
 
 
 class InputError(ValueError):
@@ -83,3 +87,40 @@ def whole(file: str | Path, field: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise InputError(file, field, "must be a whole number >= 0", value)
     return value
+
+
+def taking(kind: type[_Options]) -> Callable[[Callable[[_Options], None]], Callable[..., None]]:
+    """Turns a function of one dataclass into a command whose options are the fields, each named and explained once.
+
+    A command line reads options from a function's signature: here that is made of the fields and their annotations.
+
+    >>> from dataclasses import make_dataclass
+    >>> @taking(make_dataclass("Asked", [("name", str), ("times", int, 2)]))
+    ... def greet(asked):
+    ...     print(*[asked.name] * asked.times)
+    >>> greet(name="hello"), str(inspect.signature(greet))
+    hello hello
+    (None, '(*, name: str, times: int = 2) -> None')
+    """
+
+    def wrap(act: Callable[[_Options], None]) -> Callable[..., None]:
+        hints = get_type_hints(kind, include_extras=True)
+
+        def command(**given: Any) -> None:
+            act(kind(**given))
+
+        parameters = [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=inspect.Parameter.empty if field.default is MISSING else field.default,
+                annotation=hints[field.name],
+            )
+            for field in fields(kind)  # type: ignore[arg-type]
+        ]
+        command.__name__, command.__doc__, command.__module__ = act.__name__, act.__doc__, act.__module__
+        command.__annotations__ = {**hints, "return": None}
+        command.__signature__ = inspect.Signature(parameters, return_annotation=None)  # type: ignore[attr-defined]
+        return command
+
+    return wrap

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from privacy.plan import digest
 from privacy.shares import Blocks, checked
 
 COORDINATOR = "coordinator"  # always the first computing party
+MOMENTS, REFINE = "moments/joint", "refine/joint"  # the lines of a plan that everybody computes together
 COLLUSION = (
     "The two computing parties must not collude: together they know every mask and can read every person's row.\n"
     "The dealer must not collude with a computing party: the masked rows of one and the masks of the other give "
@@ -86,6 +88,11 @@ class Joint:
                 return slice(at, at + width)
             at += width
         raise ValueError(f"{block} is no block")
+
+    @staticmethod
+    def context(plan: str, contracts: Mapping[str, Any], what: str, sender: str, receiver: str) -> str:
+        """Under which a packet is sealed and signed: it fits no other plan, contracts, purpose, sender or receiver."""
+        return f"joint|{plan}|{digest(contracts)}|{what}|{sender}>{receiver}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; `from_dict` reads them back."""

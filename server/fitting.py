@@ -8,8 +8,8 @@ from model.coherent import Published, published
 from model.denoising import Moments
 from model.moments import Layout
 from model.refinement import fit
+from privacy.roles import MOMENTS, REFINE
 from server.joint import CuratorFit, SecureFit
-from server.joint_planning import MOMENTS, REFINE
 from server.table import Table
 
 

@@ -22,9 +22,9 @@ from privacy.mechanisms import noise_share
 from privacy.noise import Csprng
 from privacy.refining import StepParty
 from privacy.ring import Integers, Words, from_ring
+from privacy.roles import MOMENTS, REFINE
 from privacy.shares import Party
 from server.exchange import Answer
-from server.joint_planning import MOMENTS, REFINE
 from server.table import Table
 
 Floats = NDArray[np.float64]
@@ -80,10 +80,9 @@ class SecureFit(_Fitting):
         table, joint = self.table, self.table.joint
         order = {"step": step, "link": link.to_dict(), "arrays": _points(table, points)}
         shown = table.ask(wire.SUMS, joint.owners, order, {})
-        sums = {o: table.open(o, table.packet(shown, o, "sums-0"), f"sums|{step}") for o in joint.owners}
         party, gradient = StepParty(0, self._root, joint.blocks, step), np.zeros(0, dtype=np.uint64)
         for chunk in range(len(table.chunks)):
-            gradient = self._step(party, (step, chunk), link, shown, sums)
+            gradient = self._step(party, (step, chunk), link, shown)
         labels = np.uint64(SCALE // (LABEL * UNIT)) * self._party.share()[1]
         total = np.delete(party.share() - labels, 1) + gradient
         return self._noisy(total, shown, REFINE, str(step), UNIT * SCALE) / (UNIT * SCALE)
@@ -96,29 +95,22 @@ class SecureFit(_Fitting):
         self._party.add(number, words)
         (Path(self._kept.name) / f"{number}.npz").write_bytes(wire.pack(**words))
 
-    def _step(
-        self,
-        party: StepParty,
-        place: tuple[int, int],
-        link: Link,
-        shown: Mapping[str, Answer],
-        sums: Mapping[str, bytes],
-    ) -> Words:
+    def _step(self, party: StepParty, place: tuple[int, int], link: Link, shown: Mapping[str, Answer]) -> Words:
         """One chunk of a step with the second party; after the last one, that party's noisy share, else nothing."""
         table, joint, (step, chunk) = self.table, self.table.joint, place
         dealer, second = joint.roles.dealer, joint.roles.parties[1]
-        start, stop = table.chunks[chunk]
         order = {"step": step, "chunk": chunk, "link": link.to_dict()}
         tables = table.ask(wire.TABLES, [dealer], order, {})
-        own = party.opening(chunk, {o: np.frombuffer(s, np.uint8)[start:stop] for o, s in sums.items()})
+        sums = {o: table.packet(shown, o, f"sums-0-{chunk}") for o in joint.owners}
+        opened = {o: table.open(o, packet, f"sums|{step}|{chunk}") for o, packet in sums.items()}
+        own = party.opening(chunk, {o: np.frombuffer(message, np.uint8) for o, message in opened.items()})
         sealed = {"tables": table.packet(tables, dealer, "tables")}
         sealed["opening"] = table.seal(second, own.tobytes(), f"opening|{step}|{chunk}")
         last = chunk == len(table.chunks) - 1
+        sealed |= {f"sums-{o}": table.packet(shown, o, f"sums-1-{chunk}") for o in joint.owners}
         if last:
             sealed["product"] = table.packet(tables, dealer, "product")
-        for owner in joint.owners:
-            sealed[f"sums-{owner}"] = table.packet(shown, owner, "sums-1")
-            sealed[f"noise-{owner}"] = table.packet(shown, owner, "noise-1")
+            sealed |= {f"noise-{o}": table.packet(shown, o, "noise-1") for o in joint.owners}
         answer = table.ask(wire.STEP, [second], {"step": step, "chunk": chunk}, {second: sealed})
         theirs = _words(table.open(second, table.packet(answer, second, "opening"), f"opened|{step}|{chunk}"))
         with np.load(Path(self._kept.name) / f"{chunk}.npz") as kept:

@@ -10,13 +10,12 @@ from model.moments import UNIT, Layout
 from model.width import check_width
 from privacy.plan import EVERYBODY, Line, Release
 from privacy.ring import largest_persons
-from privacy.roles import Joint, Roles, assigned
+from privacy.roles import MOMENTS, REFINE, Joint, Roles, assigned
 from server.roster import Roster
 
 MOMENTS_SHARE = 0.4  # of the joint fit's budget for the matrix, the rest for the steps: measured, docs/joint.md
 STEPS = 3  # of refinement
 CHUNK = 1 << 15
-MOMENTS, REFINE = "moments/joint", "refine/joint"
 
 
 def joint_layout(roster: Roster) -> Layout:

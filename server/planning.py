@@ -17,8 +17,8 @@ from model.inputs import InputError
 from model.terms import PrivacyTerms
 from privacy.accounting import epsilon_of, gaussian_mu
 from privacy.plan import HELD_OUT, BudgetExceeded, LabelResponse, Line, Plan, Release, digest, price
-from privacy.roles import Joint
-from server.joint_planning import MOMENTS, arrange, check_budget, check_terms, joint_layout, joint_lines
+from privacy.roles import MOMENTS, Joint
+from server.joint_planning import arrange, check_budget, check_terms, joint_layout, joint_lines
 from server.roster import Member, Roster
 
 FUSION_SHARE = 0.1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from model.inputs import InputError, read_text, read_toml, write_text
+from model.inputs import InputError, read_text, read_toml, taking, write_text
 from model.limits import policy as shipped
 from model.limits.fields import read
 from model.limits.lint import findings
@@ -59,16 +60,22 @@ def lint(
     typer.echo(f"{rules.id} {rules.version} {dates} sha256 {rules.sha256}")
 
 
+@dataclass(frozen=True)
+class DiffOptions:
+    """Options of `fedscore policy diff`."""
+
+    old: Annotated[Path, typer.Argument(help="The policy now (TOML).")]
+    new: Annotated[Path, typer.Argument(help="The policy to be (TOML).")]
+    requests: Book = None
+    model: Model = None
+    out: Annotated[Path | None, typer.Option(help="JSON Lines to write: each request that moved.")] = None
+    cases: Annotated[int, typer.Option(min=0, max=1000, help="How many refused ones to name.")] = 10
+    as_json: AsJson = False
+
+
 @policy.command("diff")
-def diff(
-    old: Annotated[Path, typer.Argument(help="The policy now (TOML).")],
-    new: Annotated[Path, typer.Argument(help="The policy to be (TOML).")],
-    requests: Book = None,
-    model: Model = None,
-    out: Annotated[Path | None, typer.Option(help="JSON Lines to write: each request that moved.")] = None,
-    cases: Annotated[int, typer.Option(min=0, max=1000, help="How many refused ones to name.")] = 10,
-    as_json: AsJson = False,
-) -> None:
+@taking(DiffOptions)
+def diff(asked: DiffOptions) -> None:
     """Show which fields differ and, on a book of requests, who moves from what to what.
 
     Each policy decides as if it were in force at every request's instant.
@@ -78,14 +85,14 @@ def diff(
     from model.bundle import decision_bundle
     from server.comparing import changes, compare  # late: it loads polars
 
-    before, after = load_policy(old), load_policy(new)
+    before, after = load_policy(asked.old), load_policy(asked.new)
     rows = changes(before, after)
     flow = None
-    if requests is not None and model is not None:
-        flow = compare((before, after), decision_bundle(model), requests, cases, out).to_dict()
-    elif requests is not None or model is not None or out is not None:
+    if asked.requests is not None and asked.model is not None:
+        flow = compare((before, after), decision_bundle(asked.model), asked.requests, asked.cases, asked.out).to_dict()
+    elif asked.requests is not None or asked.model is not None or asked.out is not None:
         raise InputError("fedscore policy diff", "--requests", "and --model must be given together, --out with both")
-    if as_json:
+    if asked.as_json:
         told = [{"path": row.path, "old": row.old, "new": row.new} for row in rows]
         _print_json({"changes": told, **({"flow": flow} if flow else {})})
         return

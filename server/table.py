@@ -8,7 +8,7 @@ from typing import Any
 
 from model import wire
 from model.federation import LENDER
-from privacy.plan import Release, digest
+from privacy.plan import Release
 from privacy.roles import COORDINATOR, Joint
 from privacy.signing import keys_of, seal_signed, unseal_signed
 from server.budget import Book
@@ -109,8 +109,7 @@ class Table:
         return packet
 
     def _context(self, what: str, sender: str, receiver: str) -> str:
-        public = f"{self.plan.id}|{digest(self.contracts)}"
-        return f"{self.plan.programme}|joint|{public}|{what}|{sender}>{receiver}"
+        return Joint.context(self.plan.id, self.contracts, what, sender, receiver)
 
     def open(self, sender: str, packet: bytes, what: str) -> bytes:
         """What a holder sealed for the coordinator."""

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from rich.table import Table
 
 from clients.cli import contract
 from clients.ledger_cli import ledger as ledgers
-from model.inputs import InputError
+from model.inputs import InputError, taking
 from server.cli import decide
 from server.decisions.serve_cli import serve
 from server.decisions.store_cli import audit_log, database, keys, partners
@@ -74,47 +75,38 @@ def demo(
     _simulate(Settings(None, out, epsilon=epsilon, backend=backend, force=force), quiet)
 
 
-@app.command()
-def simulate(
-    federation: Annotated[Path, typer.Argument(help="The federation file (TOML).")],
-    data: Annotated[Path | None, typer.Option(help="Folder that data paths are relative to.")] = None,
-    epsilon: Epsilon = None,
-    delta: Delta = None,
-    seed: Seed = 0,
-    rounds: Rounds = 0,
-    engine: Engine = "scorecard",
-    trust: Trust = "secure",
-    backend: Backend = "inprocess",
-    on_failure: Annotated[str, typer.Option(help="continue | stop, when a partner fails.")] = "",
-    policy: Annotated[Path | None, typer.Option(help="Limit policy (TOML); the shipped one by default.")] = None,
+@dataclass(frozen=True)
+class SimulateOptions:
+    """Options of `fedscore simulate`: those of `Settings`, and whether to be quiet."""
+
+    federation: Annotated[Path, typer.Argument(help="The federation file (TOML).")]
+    data: Annotated[Path | None, typer.Option(help="Folder that data paths are relative to.")] = None
+    epsilon: Epsilon = None
+    delta: Delta = None
+    seed: Seed = 0
+    rounds: Rounds = 0
+    engine: Engine = "scorecard"
+    trust: Trust = "secure"
+    backend: Backend = "inprocess"
+    on_failure: Annotated[str, typer.Option(help="continue | stop, when a partner fails.")] = ""
+    policy: Annotated[Path | None, typer.Option(help="Limit policy (TOML); the shipped one by default.")] = None
     ledger: Annotated[
         Path | None, typer.Option(help="Folder of ledgers that span runs; by default each run's own.")
-    ] = None,
-    out: Out = Path("out"),
-    force: Force = False,
-    quiet: Quiet = False,
-) -> None:
+    ] = None
+    out: Out = Path("out")
+    force: Force = False
+    quiet: Quiet = False
+
+
+@app.command()
+@taking(SimulateOptions)
+def simulate(asked: SimulateOptions) -> None:
     """Take partners' files through private federated training to scores, decisions and a report.
 
     Example: fedscore simulate federation.toml --epsilon 1 --out out
     """
-    settings = Settings(
-        federation=federation,
-        out=out,
-        data=data,
-        epsilon=epsilon,
-        delta=delta,
-        seed=seed,
-        rounds=rounds,
-        engine=engine,
-        trust=trust,
-        backend=backend,
-        on_failure=on_failure,
-        policy=policy,
-        ledger=ledger,
-        force=force,
-    )
-    _simulate(settings, quiet)
+    settings = {name: value for name, value in vars(asked).items() if name != "quiet"}
+    _simulate(Settings(**settings), asked.quiet)
 
 
 @app.command()

@@ -25,7 +25,7 @@ from privacy.audit import Transcript
 from privacy.mechanisms import noise_share
 from privacy.noise import Csprng
 from privacy.plan import Release
-from server.joint_planning import MOMENTS, REFINE
+from privacy.roles import MOMENTS, REFINE
 from simulations.canaries import Subject, worst_canary
 from simulations.synthetic import Population
 

@@ -16,7 +16,7 @@ from model.refinement import fit
 from privacy.mechanisms import noise_share
 from privacy.noise import Csprng
 from privacy.plan import Release
-from server.joint_planning import MOMENTS, REFINE
+from privacy.roles import MOMENTS, REFINE
 from server.planning import RunPlan
 from simulations.synthetic import Population
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from model.inputs import InputError, whole
+from model.inputs import InputError, taking, whole
 
 if TYPE_CHECKING:
     from model.limits.schema import Policy
@@ -22,39 +23,49 @@ _RANGES = {"--months": (1, 120), "--applicants": (10, 100_000), "--seeds": (2, 1
 _TAKEN = ("A", "B", "C", "E")  # the names of the built-in variations
 
 
-def simulate(
-    policy: Annotated[Path | None, typer.Option(help="Limit policy (TOML); the shipped one by default.")] = None,
-    against: Annotated[list[Path] | None, typer.Option(help="Another policy to compare with; may be repeated.")] = None,
+@dataclass(frozen=True)
+class MonthsOptions:
+    """Options of `fedscore policy simulate`."""
+
+    policy: Annotated[Path | None, typer.Option(help="Limit policy (TOML); the shipped one by default.")] = None
+    against: Annotated[list[Path] | None, typer.Option(help="Another policy to compare with; may be repeated.")] = None
     scenario: Annotated[
         str, typer.Option(help="all, or by comma of S0 to S5, base, understated, fraud, worst, recession.")
-    ] = "all",
-    months: Annotated[int, typer.Option(help="How long the book runs.")] = 36,
-    applicants: Annotated[int, typer.Option(help="New applicants a month.")] = 1500,
-    seeds: Annotated[int, typer.Option(help="Books of different luck, the same for every policy.")] = 8,
-    seed: Annotated[int, typer.Option(help="The first of the seeds.")] = 0,
-    jobs: Annotated[int, typer.Option(help="Processes; 0 takes one a core.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder to write; it must not exist yet.")] = Path("months"),
-    force: Annotated[bool, typer.Option("--force", help="Replace the output folder.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
-) -> None:
+    ] = "all"
+    months: Annotated[int, typer.Option(help="How long the book runs.")] = 36
+    applicants: Annotated[int, typer.Option(help="New applicants a month.")] = 1500
+    seeds: Annotated[int, typer.Option(help="Books of different luck, the same for every policy.")] = 8
+    seed: Annotated[int, typer.Option(help="The first of the seeds.")] = 0
+    jobs: Annotated[int, typer.Option(help="Processes; 0 takes one a core.")] = 0
+    out: Annotated[Path, typer.Option(help="Folder to write; it must not exist yet.")] = Path("months")
+    force: Annotated[bool, typer.Option("--force", help="Replace the output folder.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False
+
+
+@taking(MonthsOptions)
+def simulate(asked: MonthsOptions) -> None:
     """Run a policy on a synthetic book, month by month, beside other ways to treat thin files.
 
     Example: fedscore policy simulate --scenario fraud --seeds 4 --out months
     """
-    _check({"--months": months, "--applicants": applicants, "--seeds": seeds, "--jobs": jobs})
-    whole(_WHERE, "--seed", seed)
+    _check({"--months": asked.months, "--applicants": asked.applicants, "--seeds": asked.seeds, "--jobs": asked.jobs})
+    whole(_WHERE, "--seed", asked.seed)
 
     from model.limits.policy import load_policy
     from simulations.months.scenarios import scenarios_of
     from simulations.months.study import Study
 
-    others = _others(against or [])
-    study = Study(load_policy(policy), others, scenarios_of(scenario), months, applicants, range(seed, seed + seeds))
+    others = _others(asked.against or [])
+    scenarios, seeds = scenarios_of(asked.scenario), range(asked.seed, asked.seed + asked.seeds)
+    study = Study(load_policy(asked.policy), others, scenarios, asked.months, asked.applicants, seeds)
     began = time.monotonic()
-    summary = _written(study, out, force, jobs or os.cpu_count() or 1, Console(stderr=True, quiet=quiet))
-    if not quiet:
+    say = Console(stderr=True, quiet=asked.quiet)
+    summary = _written(study, asked.out, asked.force, asked.jobs or os.cpu_count() or 1, say)
+    if not asked.quiet:
         _show(summary)
-        typer.echo(f"written: {out}{os.sep}report.html, summary.json, months.csv ({time.monotonic() - began:.0f} s)")
+        typer.echo(
+            f"written: {asked.out}{os.sep}report.html, summary.json, months.csv ({time.monotonic() - began:.0f} s)"
+        )
 
 
 def _check(sizes: dict[str, int]) -> None:

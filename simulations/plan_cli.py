@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from rich.table import Table
 from model.blocks import AUTO, ENGINES, POINTS, TRUSTS
 from model.descent import check_rounds
 from model.federation import LENDER, Federation, load_federation
-from model.inputs import InputError
+from model.inputs import InputError, taking
 from model.terms import check_delta, check_epsilon
 from privacy.accounting import shown
 from privacy.plan import EVERYBODY, Plan, Release
@@ -23,31 +23,38 @@ from server.roster import Member, Roster, Terms
 _WHERE = "command line"
 
 
-def plan(
-    federation: Annotated[Path, typer.Argument(help="The federation file (TOML).")],
-    epsilon: Annotated[float | None, typer.Option(help="Privacy budget, a person over all partners.")] = None,
-    delta: Annotated[float | None, typer.Option(help="Probability with which epsilon may not hold.")] = None,
-    persons: Annotated[int, typer.Option(min=1, help="Training persons, a public number.")] = 10_000,
-    held_out: Annotated[int, typer.Option(min=0, help="Held-out persons, a public number.")] = 4_000,
-    rounds: Annotated[int, typer.Option(help="Rounds of block training; 0 chooses.")] = 0,
-    engine: Annotated[str, typer.Option(help="scorecard | moments | auto | network | opacus")] = "scorecard",
-    trust: Annotated[str, typer.Option(help="Of the joint fit: secure | curator | local.")] = "secure",
-    accuracy: Annotated[bool, typer.Option(help="Also what accuracy to expect, on synthetic persons.")] = True,
-) -> None:
+@dataclass(frozen=True)
+class PlanOptions:
+    """Options of `fedscore plan`."""
+
+    federation: Annotated[Path, typer.Argument(help="The federation file (TOML).")]
+    epsilon: Annotated[float | None, typer.Option(help="Privacy budget, a person over all partners.")] = None
+    delta: Annotated[float | None, typer.Option(help="Probability with which epsilon may not hold.")] = None
+    persons: Annotated[int, typer.Option(min=1, help="Training persons, a public number.")] = 10_000
+    held_out: Annotated[int, typer.Option(min=0, help="Held-out persons, a public number.")] = 4_000
+    rounds: Annotated[int, typer.Option(help="Rounds of block training; 0 chooses.")] = 0
+    engine: Annotated[str, typer.Option(help="scorecard | moments | auto | network | opacus")] = "scorecard"
+    trust: Annotated[str, typer.Option(help="Of the joint fit: secure | curator | local.")] = "secure"
+    accuracy: Annotated[bool, typer.Option(help="Also what accuracy to expect, on synthetic persons.")] = True
+
+
+@taking(PlanOptions)
+def plan(asked: PlanOptions) -> None:
     """List and price every release of a run, and the accuracy to expect, before any data is touched.
 
     Example: fedscore plan federation.toml --epsilon 1 --persons 20000
     """
     from simulations.expectation import expect
 
-    for name, value, allowed in (("--engine", engine, (AUTO, *ENGINES)), ("--trust", trust, TRUSTS)):
+    for name, value, allowed in (("--engine", asked.engine, (AUTO, *ENGINES)), ("--trust", asked.trust, TRUSTS)):
         if value not in allowed:
             raise InputError(_WHERE, name, "must be " + " | ".join(allowed), value)
-    check_rounds(_WHERE, "--rounds", rounds)
-    loaded = _priced_at(load_federation(federation), epsilon, delta)
-    run = make_plan(_roster(loaded, {"train": persons, "held_out": held_out}), engine, rounds, trust)
-    _show(run.plan, persons)
-    if accuracy and run.engine in POINTS:
+    check_rounds(_WHERE, "--rounds", asked.rounds)
+    loaded = _priced_at(load_federation(asked.federation), asked.epsilon, asked.delta)
+    roster = _roster(loaded, {"train": asked.persons, "held_out": asked.held_out})
+    run = make_plan(roster, asked.engine, asked.rounds, asked.trust)
+    _show(run.plan, asked.persons)
+    if asked.accuracy and run.engine in POINTS:
         contracts = {h.domain: h.contract for h in loaded.holders if h.contract}
         found = expect(run, contracts, loaded.lender.domain if loaded.lender.contract else None)
         typer.echo(

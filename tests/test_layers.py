@@ -46,11 +46,6 @@ def _length(function: Function) -> int:
     return (function.end_lineno or 0) - function.lineno + 1 - docstring
 
 
-def _is_command(path: Path, function: Function) -> bool:
-    """A typer command, whose parameters are its options."""
-    return path.name.endswith("cli.py") and all(a.annotation is not None for a in function.args.args)
-
-
 def test_all_five_folders_are_packages_and_no_test_folder_is() -> None:
     assert all((ROOT / folder / "__init__.py").is_file() for folder in FOLDERS)
     assert not list((ROOT / "tests").rglob("__init__.py"))
@@ -119,7 +114,7 @@ def test_no_function_is_long_or_takes_many_parameters(path: Path) -> None:
     for function in _functions(path):
         names = [a.arg for a in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)]
         count = len([name for name in names if name not in ("self", "cls")])
-        if count > MAX_PARAMETERS and not _is_command(path, function):
+        if count > MAX_PARAMETERS:
             wide[function.name] = count
     assert (long, wide) == ({}, {})
 

@@ -24,6 +24,7 @@ from server.decisions.problems import Refused
 
 T = TypeVar("T")
 GROUP = 256  # jobs of one commit at most
+ENDING = (Exception, SystemExit, KeyboardInterrupt)  # a job's own: none of them may end the thread
 BUSY_S, GATHER_S, FEW = 0.005, 0.004, 3  # a commit so short ago means: busy; with few waiting, so long for others
 
 
@@ -101,6 +102,7 @@ class Writer:
         self.thread.join()
 
     def _run(self) -> None:
+        tasks: list[_Task] = []
         try:
             while True:
                 taken = self._taken()
@@ -112,10 +114,14 @@ class Writer:
         finally:  # whatever ended the thread, nobody waits for it
             with self._gate:
                 self._closed = True
+            ended = _Done(error=StoreUnavailable("the writer has ended"))
+            for task in tasks:
+                if not task.future.done():
+                    _resolve(task.future, ended)
             while not self._queue.empty():
                 left = self._queue.get()
                 if left and left.future.set_running_or_notify_cancel():
-                    _resolve(left.future, _Done(error=StoreUnavailable("the writer has ended")))
+                    _resolve(left.future, ended)
 
     def _taken(self) -> list[_Task | None]:
         """Waits for a job and takes all that are there; None comes last and ends the thread.
@@ -156,7 +162,7 @@ def _attempt(connection: Connection, job: Callable[[Connection], Any]) -> _Done:
     before = chain.lock(connection)
     try:
         return _Done(job(connection))
-    except BaseException as error:
+    except ENDING as error:
         if isinstance(error, (InputError, Refused)) and chain.lock(connection) == before:
             return _Done(error=error)
         raise _JobFailed(error) from None

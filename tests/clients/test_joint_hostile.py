@@ -106,7 +106,7 @@ def test_other_sums_under_the_same_masks_are_refused(fitted: Run) -> None:
     def steeper(order: dict[str, Any], record: Any) -> None:
         order["link"]["step"] *= 1e-6  # whatever the points, they now pass the limits
 
-    assert "sums-0" in fitted.again("train.sums", "shop", _nothing)
+    assert "sums-0-0" in fitted.again("train.sums", "shop", _nothing)
     assert dict(fitted.again("train.sums", "shop", steeper)) == {"error": "input"}
     assert dict(fitted.again("train.sums", "shop", _set(step=3))) == {"error": "input"}
 

@@ -151,6 +151,21 @@ def test_no_error_of_a_job_ends_the_writer(writer: Writer, note: Any, error: Bas
     assert writer.submit(note(1)).result(20).seq == 2
 
 
+def test_what_ends_the_thread_all_the_same_lets_nobody_wait(
+    writer: Writer, note: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda ended: None)  # it is told of by pytest otherwise
+
+    def ends(connection: Connection) -> None:
+        raise GeneratorExit
+
+    futures = together(writer, ends, note(1))
+    assert {type(future.exception(20)) for future in futures} == {StoreUnavailable}
+    writer.thread.join(20)
+    with pytest.raises(StoreUnavailable):
+        writer.submit(note(2))
+
+
 def test_a_commit_that_fails_answers_nobody(
     store: Store, writer: Writer, watch: Watch, note: Any, verified: Any
 ) -> None:
