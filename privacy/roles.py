@@ -16,7 +16,8 @@ COLLUSION = (
     "The two computing parties must not collude: together they know every mask and can read every person's row.\n"
     "The dealer must not collude with a computing party: the masked rows of one and the masks of the other give "
     "every person's row.\n"
-    "Any other data holder may collude with one of the three and learns only what both know anyway.\n"
+    "Any other data holder that colludes with one of the three learns no row but its own; but two that pool their "
+    "parts of the noise face less of it than is claimed.\n"
     "All follow the protocol and only look: a role that deviates from it can spoil the result or learn more."
 )
 

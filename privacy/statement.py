@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from privacy.accounting import shown
-from privacy.plan import LabelResponse, Plan, Release
+from privacy.plan import EVERYBODY, LabelResponse, Plan, Release
 from privacy.roles import COLLUSION, Joint
 
 UNIT = "the person, over all partners and all releases of the programme"
@@ -61,7 +61,10 @@ def statement(plan: Plan, persons: int, joint: Joint | None = None) -> dict[str,
         **({"roles": joint.roles.to_dict(), "collusion": COLLUSION.splitlines()} if joint else {}),
         "within_domain": dict.fromkeys(homes, "each person trains at one home partner"),
         "observers": [{"observer": who, "sees": what, "epsilon": shown(total)} for who, what in observers],
-        "by_holder": {h: shown(plan.spent([x.name for x in plan.lines if x.holder == h])) for h in holders},
+        "by_holder": {
+            "all together" if h == EVERYBODY else h: shown(plan.spent([x.name for x in plan.lines if x.holder == h]))
+            for h in holders
+        },
         "by_persons": {g: shown(plan.spent([x.name for x in plan.lines if x.persons == g])) for g in groups},
         "not_covered": [
             *labels,

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privacy.plan import Plan, Release, price
+from privacy.plan import EVERYBODY, Plan, Release, price
+from privacy.roles import COORDINATOR, MOMENTS, REFINE, Joint, Roles
 from privacy.statement import statement
 
 DERANDOMIZED = settings(derandomize=True, deadline=None, max_examples=60, database=None)
@@ -94,3 +95,24 @@ def test_without_privacy_it_says_inf_in_text_everywhere() -> None:
 def test_it_is_plain_data(plan: Plan) -> None:
     told = statement(plan, 100)
     assert json.loads(json.dumps(told, allow_nan=False)) == told
+
+
+@pytest.mark.parametrize("trust", ["secure", "curator"])
+def test_a_joint_fit_names_its_roles_and_every_pair_that_must_not_collude(trust: str) -> None:
+    blocks = {"": (("lender",), 5), "payments": (("pay-1",), 9), "ecommerce": (("shop-1", "shop-2"), 7)}
+    joint = Joint(trust, Roles((COORDINATOR, "lender"), "shop-1"), blocks, 1000)
+    lines = (Release(MOMENTS, EVERYBODY, 9.0, 231, 1, 0.4), Release(REFINE, EVERYBODY, 4.0, 20, 3, 0.6))
+    told = statement(price(lines, 1.0, 1e-5), 20_000, joint)
+    seen = {row["observer"]: row["sees"] for row in told["observers"]}
+    assert told["by_holder"] == {"all together": told["epsilon_shown"]}
+    assert told["roles"] == {"parties": [COORDINATOR, "lender"], "dealer": "shop-1"}
+    assert any("home" in text for text in told["not_covered"])  # two shops: their rows are added up
+    if trust == "curator":
+        assert seen[COORDINATOR].startswith("every row (not covered)")
+        return
+    assert told["labels"].startswith("never leave the lender")
+    pairs = ("coordinator + lender", "shop-1 + coordinator, shop-1 + lender")
+    assert all(seen[pair].startswith("every person's row (not covered)") for pair in pairs)
+    assert "less noise than claimed" in seen["two other holders"]
+    assert any("less of it than is claimed" in text for text in told["collusion"])
+    assert any("falsifies its opening" in text for text in told["not_covered"])
