@@ -31,6 +31,8 @@ class Node:
         simulated: whether the node is one of a simulation, which alone may run without noise.
         programme: names everything released under one budget.
         seed: of the split where the federation gives none, and of initialisation; never of noise.
+        coordinator: verify key of whose orders alone are obeyed, 32 bytes; empty where the node joined nobody, as in a
+            simulation, and takes orders by whatever key they announce.
     """
 
     federation: Federation
@@ -43,6 +45,7 @@ class Node:
     simulated: bool
     programme: str
     seed: int
+    coordinator: bytes = b""
 
     @classmethod
     def of(cls, node_config: Mapping[str, Value], run_config: Mapping[str, Value], run_id: int) -> Node:

@@ -1,0 +1,1 @@
+"""A holder on its own machine: its keys, its files, its node."""

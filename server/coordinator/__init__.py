@@ -1,0 +1,1 @@
+"""The coordinator on its own machine: certificates, processes, enrolment."""
