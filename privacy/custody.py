@@ -60,7 +60,7 @@ class Contents:
                     claims[row.body["plan"], row.body["line"]] += 1
                 elif row.kind == "restored":
                     restored.append(bool(row.body["unknown"]))
-                else:
+                elif row.kind != "head":  # where the coordinator saw another ledger; else the opening row
                     _numbers(row.body)
             except (KeyError, TypeError, ValueError):
                 raise BrokenRow(f"ledger row {row.seq} is of no known kind; restore a good copy") from None

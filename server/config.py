@@ -24,6 +24,7 @@ class RunConfig:
         out: folder for what the run publishes; None writes nothing.
         ledger: folder of the coordinator's ledger; None keeps none.
         rounds: Flower rounds of block training; 0 means 1, or 4 where partners share a domain.
+        resume: whether to go on with an earlier attempt at the same releases, which then costs nothing anew.
         timeout: seconds to wait for a reply.
         wait: seconds to wait for nodes to appear.
     """
@@ -37,6 +38,7 @@ class RunConfig:
     seed: int
     rounds: int
     on_failure: str
+    resume: bool
     timeout: float
     wait: float
 
@@ -55,6 +57,7 @@ class RunConfig:
             seed=whole(_WHERE, "seed", config.get("seed", 0)),
             rounds=check_rounds(_WHERE, "rounds", config.get("rounds", 0)),
             on_failure=str(config.get("on-failure", "")),
+            resume=_flag(config, "resume", True),
             timeout=_seconds(config, "timeout", 3600.0),
             wait=_seconds(config, "wait", 60.0),
         )
@@ -65,6 +68,13 @@ class RunConfig:
         if settings.on_failure not in ("", *ON_FAILURE):
             raise InputError(_WHERE, "on-failure", "must be " + " | ".join(ON_FAILURE), settings.on_failure)
         return settings
+
+
+def _flag(config: Mapping[str, object], key: str, default: bool) -> bool:
+    value = config.get(key, default)
+    if not isinstance(value, bool):
+        raise InputError(_WHERE, key, "must be true or false", value)
+    return value
 
 
 def _seconds(config: Mapping[str, object], key: str, default: float) -> float:

@@ -41,14 +41,27 @@ def quality_of(plan: RunPlan, fused: Answer) -> dict[str, Any] | None:
 
 
 def publish(outcome: Outcome, out: Path) -> None:
-    """Writes `model/` and `run.json` under `out`, each under a temporary name first."""
+    """Writes `model/` and `run.json` under `out`, each under a temporary name first.
+
+    Raises:
+        RunFailed: where another model lies there. One that an interrupted attempt left is the same, and stays.
+    """
     out.mkdir(parents=True, exist_ok=True)
     temporary = out / f".{MODEL_FOLDER}.part"
     shutil.rmtree(temporary, ignore_errors=True)
     sha256 = outcome.bundle.save(temporary)
-    temporary.rename(out / MODEL_FOLDER)
+    _put(temporary, out / MODEL_FOLDER)
     facts = {**outcome.facts, "bundle_sha256": sha256}
     part = out / f".{RUN_FILE}.part"
     part.write_text(json.dumps(facts, indent=1), encoding="utf-8")
     part.replace(out / RUN_FILE)
     _log.info("published %s", sha256)
+
+
+def _put(made: Path, place: Path) -> None:
+    if place.exists():
+        if {p.name: p.read_bytes() for p in made.iterdir()} != {p.name: p.read_bytes() for p in place.iterdir()}:
+            raise RunFailed(f"{place} holds another model: give each run a folder of its own")
+        shutil.rmtree(made)
+    else:
+        made.rename(place)

@@ -16,6 +16,7 @@ from model import blocks, wire
 from model.bundle import Bundle
 from model.federation import LENDER
 from model.limits.table import FusionTable
+from privacy.plan import BudgetExceeded
 from privacy.statement import statement
 from server.budget import open_book
 from server.config import RunConfig
@@ -48,8 +49,8 @@ class Programme:
         with self.exchange.phase("plan"):
             plan = make_plan(roster, self.settings.engine, self.settings.rounds, self.settings.trust)
             self.book = open_book(self.settings.ledger, roster.terms)
-            plan, standing = Standing.of(self.book.folder if plan.joint else None, plan)
-            heads = self.book.heads() if plan.joint else self.book.reserve(plan)
+            plan, standing = Standing.of(self.book.folder, plan, self.settings.resume)
+            heads = self.book.heads() if plan.joint else self._charged(plan, standing)
         if plan.joint:
             joint = JointRun(self, roster, plan, standing)
             outcome = self._published(joint.run())
@@ -67,7 +68,17 @@ class Programme:
         note_head(heads, LENDER, fused.data)
         self.book.note(heads)
         with self.exchange.phase("publish"):
-            return self._published(self._outcome(roster, plan, weights, fused))
+            outcome = self._published(self._outcome(roster, plan, weights, fused))
+        standing.done()
+        return outcome
+
+    def _charged(self, plan: RunPlan, standing: Standing) -> dict[str, Head]:
+        """Charges the plan; where it does not fit, nothing is left to go on from."""
+        try:
+            return self.book.reserve(plan)
+        except BudgetExceeded:
+            standing.done()
+            raise
 
     def _published(self, outcome: Outcome) -> Outcome:
         if self.settings.out is not None:

@@ -1,7 +1,8 @@
-"""Where a joint fit stands: plan and keys outlive a coordinator that dies, so that a new attempt pays nothing twice.
+"""Where a run stands: plan and keys outlive a coordinator that dies, so that a new attempt pays nothing twice.
 
 Everybody's replies are stored under the plan's name. A new attempt at the same releases goes on under the same name and
-with the same keys, gets the same bytes, and opens nothing a second time.
+with the same keys, gets the same bytes, and opens nothing a second time. What it asks again is computed again only
+where no noise was drawn for it.
 """
 
 from __future__ import annotations
@@ -23,11 +24,17 @@ class Standing:
     keys: Coordinator
 
     @classmethod
-    def of(cls, folder: Path | None, plan: RunPlan) -> tuple[RunPlan, Standing]:
-        """The plan to run, that of an earlier attempt at the same releases or else this one, and where it stands."""
+    def of(cls, folder: Path | None, plan: RunPlan, resume: bool = True) -> tuple[RunPlan, Standing]:
+        """The plan to run, that of an earlier attempt at the same releases or else this one, and where it stands.
+
+        Without `resume` an earlier attempt is given up: what it was charged stays charged.
+        """
         if folder is None:
             return plan, cls(None, Coordinator.fresh())
-        path = folder / f"joint-{replace(plan, run='').id[:16]}.json"  # an attempt at something else keeps its own
+        kind = "joint" if plan.joint else "blocks"
+        path = folder / f"{kind}-{replace(plan, run='').id[:16]}.json"  # an attempt at something else keeps its own
+        if not resume:
+            path.unlink(missing_ok=True)
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))
             earlier = replace(plan, run=str(kept["run"]))
