@@ -20,6 +20,7 @@ from privacy.plan import BudgetExceeded
 from privacy.statement import statement
 from server.budget import open_book
 from server.config import RunConfig
+from server.contracts import check_contracts
 from server.exchange import Answer, Exchange, Post
 from server.failures import RunFailed
 from server.joint_phases import JointRun
@@ -99,6 +100,7 @@ class Programme:
             raise RunFailed("stopped, as configured: no answer from " + ", ".join(roster.missing))
         if not roster.partners:
             raise RunFailed("no partner answered")
+        check_contracts(roster)
         return roster
 
     def _left(self, roster: Roster, failed: set[str]) -> Roster:
