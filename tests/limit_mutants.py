@@ -50,7 +50,7 @@ LIMIT_MUTANTS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     (
         "limit: the margin moves the score",
         *(DECIDE, "score_of(standing.z_e6)", "score_of(standing.z_e6 + standing.margin_e6)"),
-        _tests("invariants"),
+        (f"{_tests('invariants')[0]}::test_m3_less_certainty_never_raises_the_amount_and_never_moves_the_score",),
     ),
     (
         "limit: stale data counts as fresh",
