@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clients import matching
 from clients.config import Node
-from clients.identity import private_key
+from clients.ids import persons
+from clients.packets import Channel
 from clients.tables import Cohort, Table, load_cohort, load_table
 from model.federation import LENDER
 from model.inputs import InputError
 from model.wire import TRAIN_ROWS, pack, unpack
-from privacy.alignment import positions, tokens
-from privacy.envelope import new_key, seal, unseal
+from privacy.envelope import SealBroken
+from privacy.matching import POINT, Bytes, MatchRefused
+
+_log = logging.getLogger("fedscore.clients")
 
 
 @dataclass(frozen=True)
@@ -48,30 +56,126 @@ def sizes_of(node: Node) -> dict[str, int]:
     return {"train": train, "held_out": len(cohort_of(node).group) - train}
 
 
-def hand_out(node: Node, receivers: Mapping[str, bytes], told: NDArray[np.int8]) -> dict[str, bytes]:
-    """The cohort sealed for each receiver; the lender keeps its own copy on disk.
+@dataclass(frozen=True)
+class Handed:
+    """The cohort sealed for each receiver, and why a receiver gets none: "seal", "input" or "protocol"."""
 
-    A receiver learns the order, the tokens, the groups, and the labels of the training persons as they are `told`.
+    packets: Mapping[str, bytes]
+    refused: Mapping[str, str]
+
+
+def commit(channel: Channel, told: Mapping[str, Any]) -> tuple[bytes, str]:
+    """A partner's set of persons, hidden and sealed for the lender, and the digest that it is committed to.
+
+    Args:
+        channel: the partner's.
+        told: the lender's announcement.
+
+    Raises:
+        InputError: where this holder has fewer persons than it wants in common.
     """
-    cohort = cohort_of(node)
+    node, name = channel.node, channel.name
+    ids = persons_of(node, name)
+    if len(ids) < max(1, node.limits.min_cohort):
+        raise InputError(node.federation.holder(name).data[0], "", "has fewer persons than limits.min-cohort")
+    offer = matching.offer(node, name, ids)
+    return channel.seal(LENDER, told, pack(items=offer.items), "offer"), offer.digest
+
+
+def hand_out(
+    channel: Channel,
+    receivers: Mapping[str, Mapping[str, Any]],
+    labels: NDArray[np.int8],
+    offers: Mapping[str, tuple[bytes, str]] = MappingProxyType({}),
+) -> Handed:
+    """The cohort for each receiver; the lender keeps its own copy on disk.
+
+    A receiver learns the order, the groups, the `labels` of the training persons as they are told, and which of its own
+    persons are where.
+
+    Args:
+        channel: the lender's.
+        receivers: by partner, its announcement.
+        offers: by partner, the set that it committed to, as it came, and its digest as the log has it.
+
+    Raises:
+        InputError: where a receiver is no partner, or the cohort is below this node's least.
+    """
+    node = channel.node
+    cohort, ids = cohort_of(node), persons_of(node, LENDER)
     strangers = sorted(set(receivers) - {p.name for p in node.federation.partners})
     if strangers:
         raise InputError("order", "keys", "name a receiver that is no partner", strangers[0])
-    key = new_key()
-    held = tokens(cohort.ids.to_list(), key)
+    if len(ids) < node.limits.min_cohort:
+        raise InputError(node.federation.lender.data[0], "", "has fewer persons than limits.min-cohort")
+    engine = matching.matcher(node, LENDER)
+    hidden = matching.shown(node, ids, engine)
+    own = {person: row for row, person in enumerate(table_of(node, LENDER).ids)}
+    rows = np.array([own.get(person, -1) for person in cohort.ids], dtype=np.int64)
+    common = {
+        "form": np.array(node.federation.id_form),
+        "shown": hidden,
+        "labels": np.where(cohort.group == TRAIN_ROWS, labels, -1).astype(np.int8),
+        "group": cohort.group,
+    }
+    kept = np.where(cohort.group == TRAIN_ROWS, cohort.labels, -1).astype(np.int8)
+    _store(node, LENDER, rows, common | {"labels": kept})
+    packets, refused = {}, {}
+    for name, told in receivers.items():
+        try:
+            items = _offered(channel, name, told, offers.get(name))
+            answer = matching.answered(node, name, ids, items, engine)
+            told_of = {"answer": answer, "set": np.array(hashlib.sha256(items.tobytes()).hexdigest())}
+            packets[name] = channel.seal(name, told, pack(**common, **told_of), "cohort")
+        except (ValueError, KeyError, EOFError, BadZipFile) as error:  # whatever one sent, the others get their answer
+            refused[name] = {SealBroken: "seal", InputError: "input"}.get(type(error), "protocol")
+            known = isinstance(error, SealBroken | InputError | MatchRefused)
+            _log.error("no cohort for %s: %s", name, error if known else type(error).__name__)
+    return Handed(packets, refused)
 
-    def packet(labels: NDArray[np.int8]) -> bytes:
-        shown = np.where(cohort.group == TRAIN_ROWS, labels, -1).astype(np.int8)
-        return pack(key=np.frombuffer(key, np.uint8), tokens=held, labels=shown, group=cohort.group)
 
-    _store(node, LENDER, packet(cohort.labels))
-    others = packet(told)
-    return {name: seal(receiver, others, f"{node.programme}|cohort|{name}") for name, receiver in receivers.items()}
+def _offered(channel: Channel, name: str, told: Mapping[str, Any], offer: tuple[bytes, str] | None) -> Bytes:
+    """The set that a partner committed to; nothing where tokens are used."""
+    if offer is None:
+        return np.zeros((0, POINT), np.uint8)
+    items = unpack(channel.open(name, told, offer[0], "offer"))["items"]
+    if items.dtype != np.uint8:
+        raise MatchRefused("a set is no list of points")
+    if hashlib.sha256(items.tobytes()).hexdigest() != offer[1]:
+        raise MatchRefused("a set is not the one that was logged")
+    return items.astype(np.uint8)
 
 
-def accept(node: Node, name: str, sealed: bytes) -> None:
-    """Opens the lender's packet and keeps this holder's alignment on its disk."""
-    _store(node, name, unseal(private_key(node.durable(name)), sealed, f"{node.programme}|cohort|{name}"))
+def accept(channel: Channel, told: Mapping[str, Any], packet: bytes) -> None:
+    """Opens the lender's packet and keeps this holder's alignment on its disk.
+
+    Args:
+        channel: the partner's.
+        told: the lender's announcement.
+
+    Raises:
+        SealBroken: where the packet is not the lender's, for this holder and plan.
+        InputError: where the lender writes ids in another form, the cohort is larger than this node's most, or fewer
+            persons are in common than its least. How many they are is told to nobody.
+        MatchRefused: where the packet holds no answer to this holder's set.
+    """
+    node, name = channel.node, channel.name
+    arrays = unpack(channel.open(LENDER, told, packet, "cohort"))
+    federation, file = node.federation, node.federation.holder(name).data[0]
+    if str(arrays["form"]) != federation.id_form:
+        raise InputError(federation.path, "federation.id-form", "is not the lender's", federation.id_form)
+    size = len(arrays["group"])
+    if size > node.limits.max_cohort or not size == len(arrays["labels"]) == len(arrays["shown"]):
+        raise InputError("order", "cohort", "is larger than limits.max-cohort, or does not hold together")
+    hidden, answer = (arrays[part].astype(np.uint8, casting="safe") for part in ("shown", "answer"))
+    rows = matching.rows(node, name, persons_of(node, name), (str(arrays["set"]), hidden, answer))
+    common = int((rows >= 0).sum())
+    if common == 0:
+        rule, remedy = "shares no person with the lender's cohort", "check that both write ids alike (id-form)"
+        raise InputError(file, federation.id, rule, remedy=remedy)
+    if common < node.limits.min_cohort:
+        raise InputError(file, federation.id, "shares fewer persons with the lender's cohort than limits.min-cohort")
+    _store(node, name, rows, arrays)
 
 
 def aligned(node: Node, name: str, plan: str = "") -> Aligned:
@@ -88,14 +192,12 @@ def aligned(node: Node, name: str, plan: str = "") -> Aligned:
         return replace(cohort, home=told["home"]) if str(told["plan"]) == plan else cohort
 
 
-def _store(node: Node, name: str, packet: bytes) -> None:
-    arrays = unpack(packet)
-    table = table_of(node, name)
-    own = tokens(table.ids.to_list(), arrays["key"].tobytes())
-    rows = positions(arrays["tokens"].view(np.uint64), own)
+def _store(node: Node, name: str, rows: NDArray[np.int64], told: Mapping[str, NDArray[np.generic]]) -> None:
+    """Keeps whose row is where, with the groups and labels that were told."""
     (node.folder(name) / "home.npz").unlink(missing_ok=True)  # homes are told anew in every run
-    digest = hashlib.sha256(arrays["tokens"].tobytes() + arrays["group"].tobytes()).hexdigest()
-    kept = pack(rows=rows, labels=arrays["labels"], group=arrays["group"], digest=np.array(digest))
+    group = told["group"].astype(np.int8)
+    digest = hashlib.sha256(told["shown"].tobytes() + group.tobytes()).hexdigest()
+    kept = pack(rows=rows, labels=told["labels"].astype(np.int8), group=group, digest=np.array(digest))
     (node.folder(name) / "cohort.npz").write_bytes(kept)
 
 
@@ -106,8 +208,17 @@ def table_of(node: Node, name: str) -> Table:
 
 
 def cohort_of(node: Node) -> Cohort:
-    """The lender's cohort, loaded once a process as long as the files stay as they are."""
+    """The lender's cohort, loaded once a process as long as the files stay as they are.
+
+    A real lender has it in an order of its own making; a simulation in that of the file.
+    """
     return _cohort(_Key(node, LENDER, _stamps(node.federation.lender.data)))
+
+
+def persons_of(node: Node, name: str) -> list[str]:
+    """A holder's ids, written as the federation compares them; those of the lender in the cohort's order."""
+    data = node.federation.holder(name).data + node.federation.lender.data
+    return _persons(_Key(node, name, _stamps(data)))
 
 
 class _Key:
@@ -117,7 +228,10 @@ class _Key:
         self.node, self.name = node, name
         contract = node.federation.holder(name).contract
         file = node.federation.path
-        self.identity = (file, _stamps((file,)), name, contract and contract.sha256, node.seed, stamps)
+        self.identity = (
+            *(file, _stamps((file,)), name, contract and contract.sha256, node.seed, stamps),
+            "" if node.simulated else str(node.ledgers),
+        )
 
     def __hash__(self) -> int:
         return hash(self.identity)
@@ -135,6 +249,17 @@ def _table(key: _Key) -> Table:
     return load_table(key.node.federation, key.node.federation.holder(key.name))
 
 
+@lru_cache(maxsize=16)
+def _persons(key: _Key) -> list[str]:
+    federation = key.node.federation
+    ids = cohort_of(key.node).ids if key.name == LENDER else table_of(key.node, key.name).ids
+    return persons(federation.holder(key.name).data[0], federation.id, ids, federation.id_form)
+
+
 @lru_cache(maxsize=4)
 def _cohort(key: _Key) -> Cohort:
-    return load_cohort(key.node.federation, key.node.seed)
+    cohort = load_cohort(key.node.federation, key.node.seed)
+    if key.node.simulated:
+        return cohort
+    order = matching.order_of(key.node, cohort.ids.to_list())
+    return Cohort(cohort.ids.gather(order), cohort.labels[order], cohort.group[order])

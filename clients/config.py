@@ -6,15 +6,17 @@ import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from clients.nodefile import Limits, NodeFile
 from clients.sample import write_sample
 from model.federation import Federation, Holder, load_federation
 from model.inputs import InputError, whole
 from model.terms import check_delta, check_epsilon
 
 Value = str | bool | int | float | bytes
+ALIGNMENTS = ("psi", "tokens")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,9 @@ class Node:
         seed: of the split where the federation gives none, and of initialisation; never of noise.
         coordinator: verify key of whose orders alone are obeyed, 32 bytes; empty where the node joined nobody, as in a
             simulation, and takes orders by whatever key they announce.
+        limits: what else it holds to, whatever a run asks.
+        applicants: the lender's file of new applicants, if it has one.
+        alignment: how persons are found that two holders share: psi, or tokens in a simulation.
     """
 
     federation: Federation
@@ -46,6 +51,9 @@ class Node:
     programme: str
     seed: int
     coordinator: bytes = b""
+    limits: Limits = field(default_factory=Limits)
+    applicants: Path | None = None
+    alignment: str = "psi"
 
     @classmethod
     def of(cls, node_config: Mapping[str, Value], run_config: Mapping[str, Value], run_id: int) -> Node:
@@ -54,6 +62,8 @@ class Node:
         Raises:
             InputError: naming the key.
         """
+        if "node" in node_config:
+            return cls.own(NodeFile.load(Path(str(node_config["node"]))))
         if "holder" in node_config:
             return cls._real(node_config)
         if "num-partitions" not in node_config:  # never fall into a simulation by a misspelt key
@@ -67,7 +77,39 @@ class Node:
         out, durable = str(run_config.get("out", "")), str(run_config.get("ledger", ""))
         state = Path(out) / "nodes" if out else Path(tempfile.gettempdir()) / f"fedscore-run-{run_id}"
         node = cls(federation, names, state, state, epsilon, epsilon, delta, True, f"{federation.name}-{run_id}", seed)
+        given = str(run_config.get("applicants", ""))
+        node = replace(node, alignment=run_alignment(run_config), applicants=Path(given) if given else None)
         return node._lasting(Path(durable)) if durable else node
+
+    @classmethod
+    def own(cls, file: NodeFile) -> Node:
+        """The node of a deployment that its own file describes, obeying the coordinator that it joined.
+
+        Raises:
+            InputError: where the file, or what it points to, cannot be used, or where the node joined nobody.
+        """
+        coordinator = file.coordinator()
+        federation = file.read_federation()
+        file.refuse_full_disk()
+        terms = federation.privacy
+        epsilon = terms.epsilon if file.epsilon is None else file.epsilon
+        if math.isinf(epsilon) or math.isinf(terms.epsilon):
+            raise InputError(file.path, "limits.epsilon", "must be finite outside a simulation", "inf")
+        return cls(
+            federation=federation,
+            holders=(federation.holder(file.holder).name,),
+            state=file.state,
+            ledgers=file.state,
+            epsilon=epsilon,
+            total=terms.epsilon,
+            delta=terms.delta,
+            simulated=False,
+            programme=file.programme or programme_of(federation, file.seed),
+            seed=file.seed,
+            coordinator=coordinator,
+            limits=file.limits,
+            applicants=file.applicants,
+        )
 
     @classmethod
     def _real(cls, config: Mapping[str, Value]) -> Node:
@@ -145,3 +187,11 @@ def run_budget(federation: Federation, run_config: Mapping[str, Value]) -> tuple
         federation.privacy.epsilon if given == "" else check_epsilon("run configuration", "epsilon", given),
         federation.privacy.delta if delta == "" else check_delta("run configuration", "delta", delta),
     )
+
+
+def run_alignment(run_config: Mapping[str, Value]) -> str:
+    """How a simulation aligns: by tokens, which are fast, where its configuration leaves it open."""
+    alignment = str(run_config.get("alignment", "")) or "tokens"
+    if alignment not in ALIGNMENTS:
+        raise InputError("run configuration", "alignment", "must be " + " | ".join(ALIGNMENTS), alignment)
+    return alignment

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 
 from clients.cohort import cohort_of
 from clients.config import Node
-from clients.identity import private_key
 from clients.orders import Agreement, once, once_all
+from clients.packets import Channel
 from clients.scoring import BUCKET_E6, Evidence
 from model import estimates, fusion
 from model.coherent import standard_errors_e6
@@ -21,10 +22,9 @@ from model.descent import Release, sigmoid
 from model.federation import LENDER
 from model.fusion import Fit, Subscores
 from model.inputs import InputError
-from model.limits.table import MICRO
+from model.limits.table import MICRO, FusionTable
 from model.points import MAX_SCORE, score_thresholds
 from model.wire import ABSENT, HELD_OUT, TRAIN_ROWS, pack, unpack
-from privacy.envelope import unseal
 from privacy.plan import HELD_OUT as HELD_OUT_PERSONS
 
 Floats = NDArray[np.float64]
@@ -32,10 +32,18 @@ Floats = NDArray[np.float64]
 EVIDENCE = "evidence.parquet"
 
 
-def open_evidence(node: Node, sender: str, sealed: bytes, names: tuple[str, ...]) -> Evidence:
-    """A partner's evidence, which only the lender can open."""
-    key = private_key(node.durable(LENDER))
-    return Evidence.from_bytes(unseal(key, sealed, f"{node.programme}|subscores|{sender}"), names)
+def open_evidence(
+    channel: Channel, sender: str, told: Mapping[str, Any], sealed: bytes, names: tuple[str, ...]
+) -> Evidence:
+    """A partner's evidence of a plan, which only the lender can open; raises `SealBroken` where it is another's.
+
+    Args:
+        channel: the lender's.
+        sender: the partner, whose announcement is `told`.
+        sealed: as it came.
+        names: of the families of its block.
+    """
+    return Evidence.from_bytes(channel.open(sender, told, sealed, "subscores"), names)
 
 
 @dataclass(frozen=True)
@@ -60,14 +68,29 @@ def fuse(
         raise InputError("order", "table", "is given by a joint fit, and by no other")
     cohort = cohort_of(node)
     held = cohort.group == HELD_OUT
-    merged = {domain: _merged(evidence, held) for domain, evidence in blocks.items()}
+    merged = combined(blocks, held)
     optional = tuple(sorted(d for d in merged if d != own))
-    columns = [*optional, *([own] if own else [])]
-    values = np.stack([_log_odds(merged[d].subscores) for d in columns], axis=1)
+    told = subscores_of(merged, optional, own)
     train = cohort.group == TRAIN_ROWS
-    fit = given or _fit(node, agreement, Subscores(optional, own, values[train]), cohort.labels[train])
-    scores = _write(node, cohort.ids.filter(pl.Series(held)), Subscores(optional, own, values[held]), fit, merged)
-    return Fused(fit, _evaluate(node, agreement, scores, cohort.labels[held]))
+    fit = given or _fit(node, agreement, Subscores(optional, own, told.values[train]), cohort.labels[train])
+    shown = Subscores(optional, own, told.values[held])
+    frame = evidence_frame(cohort.ids.filter(pl.Series(held)), shown, fit.table, merged, held)
+    write_frame(node.folder(LENDER) / EVIDENCE, frame)
+    return Fused(fit, _evaluate(node, agreement, frame["score"].to_numpy(), cohort.labels[held]))
+
+
+def combined(blocks: Mapping[str, list[Evidence]], held: NDArray[np.bool_]) -> dict[str, Evidence]:
+    """By domain the evidence of all its partners as one; reasons are of the persons `held`."""
+    return {domain: _merged(evidence, held) for domain, evidence in blocks.items()}
+
+
+def subscores_of(merged: Mapping[str, Evidence], optional: tuple[str, ...], own: str | None) -> Subscores:
+    """Sub-scores in the columns of a table; a domain of which nobody answered is a relationship that nobody has."""
+    persons = len(next(iter(merged.values())).subscores)
+    nothing = np.full(persons, np.nan)
+    columns = [*optional, *([own] if own else [])]
+    values = [_log_odds(merged[d].subscores) if d in merged else nothing for d in columns]
+    return Subscores(optional, own, np.stack(values, axis=1))
 
 
 def _fit(node: Node, agreement: Agreement, scores: Subscores, labels: NDArray[np.int8]) -> Fit:
@@ -121,11 +144,17 @@ def _merged(evidence: list[Evidence], held: NDArray[np.bool_]) -> Evidence:
     return merged
 
 
-def _write(
-    node: Node, ids: pl.Series, scores: Subscores, fit: Fit, evidence: Mapping[str, Evidence]
-) -> NDArray[np.int16]:
-    """Writes the lender's evidence (z, score, pd, blocks present, sub-scores and families); returns the scores."""
-    z = fusion.z_e6(fit.table, scores)
+def evidence_frame(
+    ids: pl.Series, scores: Subscores, table: FusionTable, evidence: Mapping[str, Evidence], held: NDArray[np.bool_]
+) -> pl.DataFrame:
+    """The lender's evidence of persons: z, score, pd, blocks present, sub-scores and families.
+
+    Args:
+        ids: the persons, n of them.
+        scores: their sub-scores.
+        evidence: by domain; of its sub-scores' rows those `held` are these persons, and its reasons are theirs.
+    """
+    z = fusion.z_e6(table, scores)
     score = (MAX_SCORE - np.searchsorted(np.asarray(score_thresholds()), z, side="right")).astype(np.int16)
     names = np.array([_pattern(scores, p) for p in range(1 << len(scores.optional))])
     frame = pl.DataFrame(
@@ -136,26 +165,29 @@ def _write(
             "z": z / MICRO,
             "z_e6": z,
             "blocks": names[scores.pattern],
-            "se_e6": _standard_errors(node, evidence),
+            "se_e6": _standard_errors(evidence, held),
         }
     )
     for i, block in enumerate(scores.blocks):
         micro = np.nan_to_num(scores.values[:, i]) * MICRO
         column = pl.Series(f"sub_{block}", np.rint(micro).astype(np.int32))
+        why = reasons_of(evidence[block]) if block in evidence else [""] * len(ids)
         frame = frame.with_columns(
             pl.when(pl.Series(scores.present[:, i])).then(column).otherwise(None).alias(f"sub_{block}"),
-            pl.Series(f"why_{block}", _reasons(evidence[block])),
+            pl.Series(f"why_{block}", why, dtype=pl.String),
         )
-    path = node.folder(LENDER) / EVIDENCE
+    return frame
+
+
+def write_frame(path: Path, frame: pl.DataFrame) -> None:
+    """Puts a table in place as a whole."""
     temporary = Path(f"{path}.part")
     frame.write_parquet(temporary)
     temporary.replace(path)
-    return score
 
 
-def _standard_errors(node: Node, evidence: Mapping[str, Evidence]) -> NDArray[np.int64]:
-    """Each held-out person's standard error by noise and sample, from all blocks' parts."""
-    held = cohort_of(node).group == HELD_OUT
+def _standard_errors(evidence: Mapping[str, Evidence], held: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Each held person's standard error by noise and sample, from all blocks' parts."""
     parts = [np.where(e.subscores[held] == ABSENT, 0.0, e.errors[held]) for e in evidence.values()]
     return standard_errors_e6(np.sum(parts, axis=0, dtype=np.float64))
 
@@ -165,7 +197,7 @@ def _pattern(scores: Subscores, pattern: int) -> str:
     return "+".join([*related, *([scores.own] if scores.own else [])])
 
 
-def _reasons(evidence: Evidence) -> list[str]:
+def reasons_of(evidence: Evidence) -> list[str]:
     """Per held-out person `family:micro-logit` joined by `;`."""
     names = np.array([*evidence.names, ""])
     said = names[evidence.families]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import math
@@ -13,16 +12,18 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
-from clients.cohort import accept, aligned, cohort_of, hand_out, sizes_of
+from clients import align_handlers, joint_handlers, score_handlers, sum_handlers
+from clients.align_handlers import unpack
+from clients.cohort import sizes_of
 from clients.config import Node
 from clients.fusing import fuse, open_evidence
-from clients.homes import assign, learn, presence
 from clients.identity import introduction
-from clients.joint_handlers import HANDLERS as JOINT_HANDLERS
-from clients.joint_handlers import handled
-from clients.orders import Agreement, ledger, reserve
-from clients.responses import told_labels
+from clients.inbox import Inbox, Replayed
+from clients.masking import Place
+from clients.orders import Agreement, agreed, ledger
+from clients.packets import Channel
 from clients.scoring import Evidence, Joined, score
+from clients.sum_handlers import parts
 from clients.training import Order, bins, train
 from model import wire
 from model.averages import families_of
@@ -32,12 +33,14 @@ from model.federation import LENDER
 from model.fusion import Fit
 from model.inputs import InputError, whole
 from model.limits.table import FusionTable
-from privacy.envelope import SealBroken, seal
+from privacy.checkpoints import LogRefused
+from privacy.envelope import SealBroken
 from privacy.ledger import LedgerCorrupt, LedgerMismatch
 from privacy.plan import BudgetExceeded
 
 Config = Mapping[str, Any]
 Records = dict[str, ArrayRecord | ConfigRecord]
+Handler = Callable[[Node, Config, RecordDict], Records]
 
 _log = logging.getLogger("fedscore.clients")
 _CODES: dict[type[Exception], str] = {
@@ -46,25 +49,36 @@ _CODES: dict[type[Exception], str] = {
     SealBroken: "seal",
     LedgerCorrupt: "ledger",
     LedgerMismatch: "ledger",
+    Replayed: "replay",
+    LogRefused: "log",
 }
 _DIGITS = 26  # no number's JSON text is longer
 
 
 def answer(kind: str, message: Message, context: Context) -> Message:
-    """The reply to a message: what its handler gives, or one of `wire.ERRORS` and nothing else."""
+    """The signed reply to a message: what its handler gives, or one of `wire.ERRORS` and nothing else."""
+    inbox = None
     try:
         node = Node.of(context.node_config, context.run_config, context.run_id)
-        record = message.content.config_records[wire.CONFIG]
-        config = json.loads(str(record[wire.JSON]))
-        if not isinstance(config, dict):
-            raise TypeError("an order must be a JSON object")
-        content = _HANDLERS[kind](node, config, message.content)
+        inbox = Inbox(node, kind, message.content, str(context.run_id), f"node-{context.node_id}")
+        config = inbox.order()
+        node.limits.refuse(kind)
+        return Message(inbox.reply(_HANDLERS[kind](node, config, message.content)), reply_to=message)
     except Exception as error:  # whatever it is, its text stays here
         code = _code(error)
         where = f" ({error.field} {error.rule})" if isinstance(error, InputError) else ""
         _log.error("%s failed: %s%s", kind, type(error).__name__, where)
-        content = {wire.CONFIG: ConfigRecord({wire.ERROR: code})}
-    return Message(RecordDict(dict(content)), reply_to=message)
+    return Message(_refusal(inbox, code), reply_to=message)
+
+
+def _refusal(inbox: Inbox | None, code: str) -> RecordDict:
+    """An error's code, signed where this node has a name to sign with."""
+    content = {wire.CONFIG: ConfigRecord({wire.ERROR: code})}
+    try:
+        return inbox.reply(content) if inbox else RecordDict(dict(content))
+    except Exception as error:
+        _log.error("a refusal could not be signed: %s", type(error).__name__)
+        return RecordDict(dict(content))
 
 
 def _code(error: Exception) -> str:
@@ -129,41 +143,27 @@ def _describe(node: Node, config: Config, content: RecordDict) -> Records:
             "on_failure": federation.on_failure,
             "sizes": sizes_of(node),
             "roles": dict(federation.roles),
+            "alignment": node.alignment,
         }
     return _reply(described)
 
 
-def _cohort(node: Node, config: Config, content: RecordDict) -> Records:
-    del content
-    agreement = _agreed(node, node.holder(LENDER).name, config)
-    if agreement.joint:  # nothing is told that costs: no label leaves, and the plan is charged before the opening
-        told = np.full_like(cohort_of(node).labels, -1)
-    else:
-        reserve(node, LENDER, agreement)
-        told = told_labels(node, agreement.response)
-    sealed = hand_out(node, _keys(config), told)
-    return _reply({"cohort": aligned(node, LENDER).digest}, **{f"{wire.SEALED}-{n}": p for n, p in sealed.items()})
-
-
-def _presence(node: Node, config: Config, content: RecordDict) -> Records:
-    name = node.holder(config["holder"]).name
-    _unpack(node, name, content)
-    return _reply({"holder": name}, sealed=presence(node, name, base64.b64decode(config["key"])))
-
-
-def _homes(node: Node, config: Config, content: RecordDict) -> Records:
-    node.holder(LENDER)
-    record, keys = content.config_records[wire.CONFIG], _keys(config)
-    sealed = {name: _bytes(record[f"{wire.SEALED}-{name}"]) for name in keys}
-    told = assign(node, _agreed(node, LENDER, config).id, sealed, keys)
-    return _reply({}, **{f"{wire.SEALED}-{name}": packet for name, packet in told.items()})
-
-
-def _joint(kind: str) -> Callable[[Node, Config, RecordDict], Records]:
-    """The reply to a message of the joint fit: ciphertexts, and where the ledger stands."""
+def _aligning(handler: Callable[[Node, Config, RecordDict], align_handlers.Answer]) -> Handler:
+    """The reply to a message that aligns persons."""
 
     def reply(node: Node, config: Config, content: RecordDict) -> Records:
-        packets, head = handled(kind, node, config, content)
+        data, packets = handler(node, config, content)
+        return _reply(data, **packets)
+
+    return reply
+
+
+def _packets(handler: Callable[[Node, Config, RecordDict], dict[str, bytes]], charged: bool) -> Handler:
+    """The reply of ciphertexts, and where the ledger stands then; no ledger is touched where nothing is charged."""
+
+    def reply(node: Node, config: Config, content: RecordDict) -> Records:
+        packets = handler(node, config, content)
+        head = _head(node, node.holder(config["holder"]).name) if charged else []
         return _reply({"holder": config["holder"], "head": head}, **packets)
 
     return reply
@@ -171,31 +171,26 @@ def _joint(kind: str) -> Callable[[Node, Config, RecordDict], Records]:
 
 def _bins(node: Node, config: Config, content: RecordDict) -> Records:
     name = node.holder(config["holder"]).name
-    agreement = _agreed(node, name, config)
-    _unpack(node, name, content, agreement.id)
+    agreement = agreed(node, name, config)
+    unpack(Channel(node, name, agreement.id), content)
     counts = bins(node, name, agreement)
     return {wire.ARRAYS: ArrayRecord({wire.COUNTS: Array(counts)}), **_reply({"holder": name})}
 
 
 def _train(node: Node, config: Config, content: RecordDict) -> Records:
     name = node.holder(config["holder"]).name
-    agreement = _agreed(node, name, config)
-    _unpack(node, name, content, agreement.id)
+    agreement = agreed(node, name, config)
+    unpack(Channel(node, name, agreement.id), content)
     block = config["block"]
     order = Order(agreement, block, whole("order", "round", config["round"]))
     weights = content.array_records[wire.ARRAYS][wire.key(block, wire.LAST)].numpy()
+    hidden = Place.of(node, name, agreement, config) if block in agreement.summed else None
     trained = train(node.with_edges(name, config["edges"]), name, order, weights)
+    told = {"holder": name, "head": _head(node, name)}
+    if hidden:  # under this plan no update of this block is ever shown by itself
+        return _reply(told, masked=hidden.mask(order.round, trained, parts(content, wire.BOX)))
     arrays = ArrayRecord({wire.key(block, parameter): Array(value) for parameter, value in trained.items()})
-    return {wire.ARRAYS: arrays, **_reply({"holder": name, "head": _head(node, name)})}
-
-
-def _agreed(node: Node, name: str, config: Config) -> Agreement:
-    """The plan that an order carries; this holder's ledger must be where the order's witness saw it."""
-    seen = config.get("witness")
-    if seen is not None:
-        with ledger(node, name, (whole("order", "witness", seen[0]), str(seen[1]))):
-            pass
-    return Agreement.of(config["plan"], node)
+    return {wire.ARRAYS: arrays, **_reply(told)}
 
 
 def _head(node: Node, name: str) -> list[object]:
@@ -204,29 +199,17 @@ def _head(node: Node, name: str) -> list[object]:
         return list(book.head()) if book else []
 
 
-def _unpack(node: Node, name: str, content: RecordDict, plan: str = "") -> None:
-    """Keeps what came sealed for this holder: the cohort, and whose home it is."""
-    record = content.config_records[wire.CONFIG]
-    if wire.SEALED in record:
-        accept(node, name, _bytes(record[wire.SEALED]))
-    if wire.HOME in record:
-        learn(node, name, plan, _bytes(record[wire.HOME]))
-
-
-def _keys(config: Config) -> dict[str, bytes]:
-    return {name: base64.b64decode(key) for name, key in config["keys"].items()}
-
-
 def _subscores(node: Node, config: Config, content: RecordDict) -> Records:
     name = node.holder(config["holder"]).name
-    evidence = _evidence(node, name, config, content)
-    context = f"{node.programme}|subscores|{name}"
-    return _reply({"holder": name}, sealed=seal(base64.b64decode(config["key"]), evidence.to_bytes(), context))
+    agreement = agreed(node, name, config)
+    channel = Channel(node, name, agreement.id)
+    told = _evidence(channel, agreement, config, content).to_bytes()
+    return _reply({"holder": name}, sealed=channel.seal(LENDER, config["keys"][LENDER], told, "subscores"))
 
 
-def _evidence(node: Node, name: str, config: Config, content: RecordDict) -> Evidence:
+def _evidence(channel: Channel, agreement: Agreement, config: Config, content: RecordDict) -> Evidence:
+    node, name, joined = channel.node, channel.name, None
     arrays, block = content.array_records[wire.ARRAYS], config["block"]
-    agreement, joined = _agreed(node, name, config), None
     if agreement.joint:
         joined = Joined(config["families"], arrays[wire.key(block, wire.COVARIANCE)].numpy().astype(np.float64))
     weights = arrays[wire.key(block, wire.MEAN)].numpy()
@@ -234,7 +217,8 @@ def _evidence(node: Node, name: str, config: Config, content: RecordDict) -> Evi
 
 
 def _fuse(node: Node, config: Config, content: RecordDict) -> Records:
-    node.holder(LENDER)
+    agreement = agreed(node, node.holder(LENDER).name, config)
+    channel = Channel(node, LENDER, agreement.id)
     record = content.config_records[wire.CONFIG]
     blocks: dict[str, list[Evidence]] = {}
     unopened = []
@@ -242,7 +226,7 @@ def _fuse(node: Node, config: Config, content: RecordDict) -> Records:
         names = _families(config["contracts"][partner["domain"]])
         sealed = _bytes(record[f"{wire.SEALED}-{partner['name']}"])
         try:
-            evidence = open_evidence(node, partner["name"], sealed, names)
+            evidence = open_evidence(channel, partner["name"], partner["keys"], sealed, names)
         except SealBroken:
             unopened.append(partner["name"])
             continue
@@ -251,9 +235,9 @@ def _fuse(node: Node, config: Config, content: RecordDict) -> Records:
         return _reply({"unopened": unopened})
     own = config["block"]
     if own is not None:
-        blocks[own] = [_evidence(node, LENDER, config, content)]
+        blocks[own] = [_evidence(channel, agreement, config, content)]
     given = Fit(FusionTable.from_dict(config["table"]), config["centres"]) if "table" in config else None
-    fused = fuse(node, _agreed(node, LENDER, config), blocks, own, given)
+    fused = fuse(node, agreement, blocks, own, given)
     head = _head(node, LENDER)
     told = _reply({"table": fused.fit.table.to_dict(), "centres": fused.fit.centres, "head": head})
     if fused.histogram is None:
@@ -265,15 +249,18 @@ def _families(contract: Config) -> tuple[str, ...]:
     return families_of(Encoding.of(Contract.from_dict(contract)))
 
 
-_HANDLERS: dict[str, Callable[[Node, Config, RecordDict], Records]] = {
+_HANDLERS: dict[str, Handler] = {
     wire.DESCRIBE: _describe,
-    wire.COHORT: _cohort,
-    wire.PRESENCE: _presence,
-    wire.HOMES: _homes,
+    wire.MATCH: _aligning(align_handlers.match),
+    wire.COHORT: _aligning(align_handlers.cohort),
+    wire.PRESENCE: _aligning(align_handlers.presences),
+    wire.HOMES: _aligning(align_handlers.homes),
     wire.BINS: _bins,
     wire.TRAIN: _train,
     wire.SUBSCORES: _subscores,
     wire.FUSE: _fuse,
-    **{kind: _joint(kind) for kind in JOINT_HANDLERS},
+    **{kind: _packets(handler, True) for kind, handler in joint_handlers.HANDLERS.items()},
+    **{kind: _packets(handler, True) for kind, handler in sum_handlers.HANDLERS.items()},
+    **{kind: _packets(handler, False) for kind, handler in score_handlers.HANDLERS.items()},
 }
 KINDS = tuple(_HANDLERS)  # of message

@@ -1,31 +1,29 @@
 """Who a holder is to the others: its two keys, on its own disk only, and the keys it has come to know them by.
 
-A name keeps the first verify key that was seen under it (trust on first use), as long as the ledger lies where it does:
-a coordinator can introduce a false key at the first meeting of two holders, never later. Enrolment, which closes the
-first meeting too, comes with the deployment. A simulation without a lasting ledger begins anew in every run.
+A node that joined a federation knows the others by the keys that its people confirmed (`trust`), and nobody else. In a
+simulation a name keeps the first verify key that was seen under it (trust on first use), as long as the ledger lies
+where it does: there the coordinator could introduce a false key at the first meeting of two holders, never later.
 """
 
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from clients.config import Node
+from privacy.durable import alone, made, write
 from privacy.envelope import SealBroken, new_key, public_key
-from privacy.signing import Keys, announcement, keys_of, new_signing_key
+from privacy.signing import Keys, announcement, coordinator_of, keys_of, new_signing_key
 
 PEERS = "peers.json"
 
 
 def private_key(folder: Path) -> bytes:
     """This holder's key for sealed messages, made on first use and kept on its disk only."""
-    return _made(folder / "seal.key", new_key)
+    return made(folder / "seal.key", new_key)
 
 
 def public_key_of(node: Node, name: str) -> bytes:
@@ -35,7 +33,7 @@ def public_key_of(node: Node, name: str) -> bytes:
 
 def signing_key(node: Node, name: str) -> bytes:
     """This holder's key for signatures, made on first use and kept beside its ledger: others know it by this key."""
-    return _made(node.durable(name) / "sign.key", new_signing_key)
+    return made(node.durable(name) / "sign.key", new_signing_key)
 
 
 def introduction(node: Node, name: str) -> dict[str, str]:
@@ -67,19 +65,48 @@ def pinned(node: Node, own_name: str, other_name: str, announced: bytes) -> byte
         announced: the verify key told now, 32 bytes.
 
     Raises:
-        SealBroken: where it is another one, or the pins cannot be read.
+        SealBroken: where it is another one, or the pins cannot be read; at a node that joined, also where it has none.
     """
     if len(announced) != 32:
         raise SealBroken(f"the verify key of {other_name} has the wrong length")
+    if node.coordinator and other_name.startswith(coordinator_of("")):
+        if announced != node.coordinator:
+            raise SealBroken("the coordinator's key is not the one that this node joined")
+        return announced
     path, told = node.durable(own_name) / PEERS, base64.b64encode(announced).decode()
-    with _alone(path.parent):
+    with alone(path.parent):
         pins = _pins(path)
         if other_name not in pins:
-            _write(path, json.dumps({**pins, other_name: told}, indent=1, sort_keys=True).encode())
+            if node.coordinator:
+                raise SealBroken(f"nobody vouched for the key of {other_name}: join with the next welcome")
+            _write_pins(path, {**pins, other_name: told})
         elif pins[other_name] != told:
             remedy = f"ask its holder, and only if it is right remove the line from {path}"
             raise SealBroken(f"the key of {other_name} changed: it is not the one first seen; {remedy}")
     return announced
+
+
+def trust(folder: Path, other_name: str, verify: bytes) -> None:
+    """Has the holder of a folder know another by this verify key from now on, once a person confirmed that it is right.
+
+    Args:
+        folder: as `Node.durable` gives it.
+        other_name: another holder.
+        verify: its key, 32 bytes; it replaces an earlier one.
+
+    Raises:
+        SealBroken: where the key has another length, or the pins cannot be read.
+    """
+    if len(verify) != 32:
+        raise SealBroken(f"the verify key of {other_name} has the wrong length")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with alone(folder):
+        path = folder / PEERS
+        _write_pins(path, {**_pins(path), other_name: base64.b64encode(verify).decode()})
+
+
+def _write_pins(path: Path, pins: Mapping[str, str]) -> None:
+    write(path, json.dumps(pins, indent=1, sort_keys=True).encode())
 
 
 def _pins(path: Path) -> dict[str, str]:
@@ -92,34 +119,3 @@ def _pins(path: Path) -> dict[str, str]:
     if not isinstance(pins, dict):
         raise SealBroken(f"the pinned keys cannot be read: {path}")
     return pins
-
-
-def _made(path: Path, make: Callable[[], bytes]) -> bytes:
-    """The key in a file; a new one, whole and on disk, where there is no file yet."""
-    if not path.exists():
-        with _alone(path.parent):
-            if not path.exists():
-                _write(path, make())
-    return path.read_bytes()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Puts a file in place as a whole; only its owner may read it."""
-    part = path.with_name(f"{path.name}.part")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Nobody else writes in this folder meanwhile; what was put in place stays after a crash."""
-    place = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(place, fcntl.LOCK_EX)
-        yield
-        os.fsync(place)
-    finally:
-        os.close(place)

@@ -1,4 +1,4 @@
-"""What a node does with the messages of the joint fit: orders checked, packets handed to the part that is played."""
+"""What a node does with the messages of the joint fit, of secure sums and of scoring: checked, and handed on."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 from flwr.app import RecordDict
 
 from clients import computing, dealing, joint
-from clients.cohort import accept, aligned
+from clients.align_handlers import unpack
+from clients.cohort import aligned
 from clients.config import Node
-from clients.homes import learn
 from clients.joint import Seat
-from clients.orders import Agreement, ledger
+from clients.orders import agreed
+from clients.packets import Channel
 from model import wire
 from model.inputs import InputError, whole
 from model.link import Link
@@ -24,11 +25,7 @@ Packets = dict[str, bytes]
 
 def _seat(node: Node, config: Config) -> Seat:
     name = node.holder(config["holder"]).name
-    seen = config.get("witness")
-    if seen is not None:
-        with ledger(node, name, (whole("order", "witness", seen[0]), str(seen[1]))):
-            pass
-    agreement = Agreement.of(config["plan"], node)
+    agreement = agreed(node, name, config)
     node = node.with_edges(name, config.get("edges", {}))
     return Seat(node, name, agreement, config["keys"], config["contracts"])
 
@@ -42,11 +39,8 @@ def _packets(content: RecordDict, prefix: str) -> Packets:
 def _rows(node: Node, config: Config, content: RecordDict) -> Packets:
     name = node.holder(config["holder"]).name
     packets = _packets(content, "")
-    if wire.SEALED in packets:
-        accept(node, name, packets[wire.SEALED])
     seat = _seat(node, config)
-    if wire.HOME in packets:
-        learn(node, name, seat.agreement.id, packets[wire.HOME])
+    unpack(Channel(node, name, seat.agreement.id), content)
     if aligned(node, name).digest != config["cohort"]:
         raise InputError("order", "cohort", "is not the one that this holder was told")
     return joint.show_rows(seat, _chunk(seat, config), packets.get("seeds"))
@@ -120,10 +114,3 @@ HANDLERS: dict[str, Callable[[Node, Config, RecordDict], Packets]] = {
     wire.STEP: _refine,
     wire.FORGET: _forget,
 }
-
-
-def handled(kind: str, node: Node, config: Config, content: RecordDict) -> tuple[Packets, list[object]]:
-    """The ciphertexts that answer a message of the joint fit, and where this holder's ledger stands then."""
-    packets = HANDLERS[kind](node, config, content)
-    with ledger(node, node.holder(config["holder"]).name) as book:
-        return packets, list(book.head()) if book else []

@@ -35,6 +35,7 @@ class Agreement:
         id: the hash of all that it says: its name in the ledgers.
         sizes: persons of the cohort, `train` and `held_out`.
         joint: how the joint fit is computed, where that is the engine.
+        summed: the blocks whose holders' updates are only ever shown as a sum.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Agreement:
     rounds: int
     sizes: Mapping[str, int]
     joint: Joint | None = None
+    summed: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, document: Mapping[str, Any], node: Node) -> Agreement:
@@ -73,7 +75,8 @@ class Agreement:
         sizes = {name: whole("order", name, document["sizes"][name]) for name in ("train", "held_out")}
         rounds = whole("order", "rounds", document["rounds"])
         joint = _joint(document, node) if document["engine"] == "moments" else None
-        return cls(digest(document), plan, schedules, document["engine"], rounds, sizes, joint)
+        summed = tuple(map(str, document.get("summed", ())))
+        return cls(digest(document), plan, schedules, document["engine"], rounds, sizes, joint, summed)
 
     def line(self, name: str, holder: str, persons: str = TRAIN) -> Release:
         """The noisy sum of that name, which must be the holder's and charged to the persons whom it will touch."""
@@ -108,6 +111,15 @@ def _joint(document: Mapping[str, Any], node: Node) -> Joint:
     if joint.roles != assigned(federation.roles, joint.owners, node.programme):
         raise InputError("order", "roles", "are not those of this federation", joint.roles.to_dict())
     return joint
+
+
+def agreed(node: Node, name: str, config: Mapping[str, Any]) -> Agreement:
+    """The plan that an order carries; this holder's ledger must be where the order's witness saw it."""
+    seen = config.get("witness")
+    if seen is not None:
+        with ledger(node, name, (whole("order", "witness", seen[0]), str(seen[1]))):
+            pass
+    return Agreement.of(config["plan"], node)
 
 
 def schedule_of(line: Mapping[str, Any]) -> Schedule:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.cohort import Aligned, aligned, table_of
+from clients.cohort import aligned, table_of
 from clients.config import Node
 from clients.orders import Agreement, once
+from clients.published import Known, remember
 from clients.training import places
 from model import averages
 from model.averages import families_of
@@ -52,6 +53,15 @@ class Evidence:
         """Packed for sealing; its length depends on the cohort's size alone."""
         scores, errors = self.subscores, self.errors
         return pack(subscores=scores, errors=errors, families=self.families, shortfalls=self.shortfalls)
+
+    def checked(self, persons: int) -> Evidence:
+        """This evidence, if it says something of so many persons, reasons included; else raises `InputError`."""
+        told = (self.subscores.shape, self.errors.shape, self.families.shape, self.shortfalls.shape)
+        both = (persons, FAMILIES)
+        inside = ((self.families >= -1) & (self.families < max(1, len(self.names)))).all()
+        if told != ((persons,), (persons,), both, both) or not inside or not np.isfinite(self.errors).all():
+            raise InputError("order", "sub-scores", "are not of these persons")
+        return self
 
     @classmethod
     def from_bytes(cls, data: bytes, names: tuple[str, ...]) -> Evidence:
@@ -96,7 +106,8 @@ def score(node: Node, name: str, agreement: Agreement, weights: Floats, joined: 
         average: Floats | None = np.array([joined.families[family] for family in names])
     else:
         average = _averages(node, name, agreement, block, names)
-    families, shortfalls = _families(block, table.codes, cohort, average)
+    remember(node, name, block, Known(average, joined.covariance if joined else None))
+    families, shortfalls = worst_families(block, table.codes, cohort.rows[cohort.group == HELD_OUT], average)
     return Evidence(values, errors, families, shortfalls, names)
 
 
@@ -114,11 +125,13 @@ def _averages(node: Node, name: str, agreement: Agreement, block: Block, names: 
     return averages.averages(unpack(reply)["sums"].astype(np.float64))
 
 
-def _families(
-    block: Block, codes: NDArray[np.uint16], cohort: Aligned, average: Floats | None
+def worst_families(
+    block: Block, codes: NDArray[np.uint16], held: NDArray[np.int64], average: Floats | None
 ) -> tuple[NDArray[np.int8], NDArray[np.int16]]:
-    """For each held-out person the families that raise its risk most above this holder's average trained person."""
-    held = cohort.rows[cohort.group == HELD_OUT]
+    """For each person the families that raise its risk most above this holder's average trained person.
+
+    `held` are the persons' rows here, -1 where there is none.
+    """
     families = np.full((len(held), FAMILIES), -1, dtype=np.int8)
     shortfalls = np.zeros((len(held), FAMILIES), dtype=np.int16)
     here = held >= 0

@@ -49,6 +49,8 @@ def train(node: Node, name: str, order: Order, weights: Floats) -> dict[str, Flo
     schedule = agreement.schedules[line.name]
     if not 1 <= order.round <= agreement.rounds <= line.count or schedule.steps != line.count:
         raise InputError("order", "steps", "do not fit the plan", [order.round, agreement.rounds])
+    if node.limits.summed_only and order.block not in agreement.summed:
+        raise InputError("order", "plan", "shows this holder's updates by themselves: limits.summed-only refuses it")
     whole("order", "count", line.count)
     if not (np.abs(weights) <= MAX_WEIGHT).all():
         raise InputError("order", "weights", "are out of range")

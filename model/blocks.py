@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 
 ENGINES = ("scorecard", "moments", "network", "opacus")
 AUTO = "auto"  # the joint fit where trust and roles allow it, else scorecards
+SUMS = ("off", "auto", "on")  # which domains' updates are only ever shown as a sum
 TRUSTS = ("local", "secure", "curator")  # who may see what of the joint fit, docs/joint.md
 POINTS = ("scorecard", "moments")  # engines whose block is a constant and the log-odds of every bin
 CLIP_NORM = 3.0  # of a person's gradient in the network block

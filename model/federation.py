@@ -18,6 +18,7 @@ LENDER = "lender"
 MAX_PARTNERS = 10
 ON_FAILURE = ("continue", "stop")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+_ID_FORM = re.compile(r"text|number|phone\+[1-9][0-9]{0,2}")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Federation:
     """One federation file, parsed.
 
     `income` and `requested` name the lender's columns of monthly income and requested amount, in whole currency units,
-    that a simulation decides with.
+    that a simulation decides with. `id_form` says how ids are written alike before they are compared.
     """
 
     path: Path
@@ -64,6 +65,7 @@ class Federation:
     income: str | None = None
     requested: str | None = None
     roles: Mapping[str, Any] = field(default_factory=dict)
+    id_form: str = "text"
 
     @property
     def holders(self) -> tuple[Holder, ...]:
@@ -91,7 +93,8 @@ def load_federation(path: Path, data: Path | None = None) -> Federation:
     table = read_toml(path)
     refuse_unknown(path, "", table, ("federation", "privacy", "lender", "partner", "roles"))
     head = _table(path, table, "federation")
-    refuse_unknown(path, "federation", head, ("name", "id", "outcome", "split", "cut", "use-protected", "on-failure"))
+    known = ("name", "id", "id-form", "outcome", "split", "cut", "use-protected", "on-failure")
+    refuse_unknown(path, "federation", head, known)
     privacy = _table(path, table, "privacy") if "privacy" in table else {}
     protected = head.get("use-protected", False)
     if not isinstance(protected, bool):
@@ -112,6 +115,7 @@ def load_federation(path: Path, data: Path | None = None) -> Federation:
         income=_column(path, table, "income"),
         requested=_column(path, table, "requested"),
         roles=roles_of(path, table.get("roles", {}), [p.name for p in partners]),
+        id_form=_id_form(path, head.get("id-form", "text")),
     )
     _refuse_leaks(federation)
     if federation.split and federation.cut:
@@ -238,6 +242,12 @@ def _text(path: Path, field_name: str, value: object) -> str:
 def _column(path: Path, table: Mapping[str, Any], name: str) -> str | None:
     lender = table["lender"]
     return _text(path, f"lender.{name}", lender[name]) if name in lender else None
+
+
+def _id_form(path: Path, value: object) -> str:
+    if not isinstance(value, str) or not _ID_FORM.fullmatch(value):
+        raise InputError(path, "federation.id-form", "must be text, number, or a phone form like phone+86", value)
+    return value
 
 
 def _cut(path: Path, value: object) -> Cut | None:

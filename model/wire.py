@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DESCRIBE = "query.describe"  # node -> who it plays, contracts, public keys
+MATCH = "query.match"  # partner -> its set of persons, hidden and sealed for the lender, before it was shown anything
 COHORT = "query.cohort"  # lender -> its cohort, sealed for each partner
 PRESENCE = "query.presence"  # holder -> whom it has, sealed for the lender
 HOMES = "query.homes"  # lender -> whose home each partner is, sealed for it
@@ -30,14 +31,30 @@ CONFIG = "config"  # the ConfigRecord of every message
 ARRAYS = "arrays"  # the ArrayRecord, keys `<block>/<parameter>`
 JSON = "json"  # its key of JSON text
 SEALED, HOME = "sealed", "home"  # its keys of ciphertext
+LENDERS = "lenders"  # its key of what the lender announced, JSON in bytes: it sealed what comes with it
 ERROR = "error"  # in place of an answer: one of ERRORS
+SIGNED = "signed"  # the ConfigRecord of a message's envelope: it covers everything else in the message
+HEADER, SIGNATURE, VERIFY = "header", "signature", "verify"  # its keys: JSON text, and the sender's key
 LAST, MEAN = "last", "mean"  # parameters of a block: where descent stands, and what to publish
 COVARIANCE = "covariance"  # how sure a block of the joint fit is
 COUNTS = "counts"  # of private bins, and of held-out scores
 
-ERRORS = ("budget", "input", "ledger", "seal", "protocol", "internal")
+ERRORS = ("budget", "input", "ledger", "seal", "protocol", "internal", "replay", "log")
 ABSENT = np.iinfo(np.int32).min  # a sub-score in micro-logit where the person has no relationship
 TRAIN_ROWS, HELD_OUT = 0, 1  # groups of the cohort
+
+MASK_KEYS = "query.maskkeys"  # holder -> its public keys of a secure sum, signed
+MASK_SHARES = "query.maskshares"  # holder -> shares of its masks' seeds, in a box for each of the others
+SUM_AGREE = "query.sumagree"  # holder -> its signature under the list of those whose vectors are in the sum
+SUM_REVEAL = "query.sumreveal"  # holder -> the shares that open the sum
+ADVERT, BOX, SHARE, SURVIVORS = "advert", "box", "share", "survivors"  # their keys of bytes
+MASKED = "masked"  # key of a masked update, in place of its arrays
+
+SCORE_SET = "query.scoreset"  # holder -> its set of persons, hidden, for a lender that has new applicants
+APPLICANTS = "query.applicants"  # lender -> its applicants, hidden, sealed for each partner
+SCORE = "query.score"  # holder -> its sub-scores of the applicants, sealed for the lender
+SCORED = "query.scored"  # lender -> nothing: it fuses and writes the applicants' scores on its own disk
+UNOPENED = "unopened"  # key of the names, by comma, whose answers it could not open
 
 
 def pack(**arrays: NDArray[np.generic]) -> bytes:
@@ -52,8 +69,10 @@ def pack(**arrays: NDArray[np.generic]) -> bytes:
 
 
 def unpack(data: bytes) -> dict[str, NDArray[np.generic]]:
-    """The arrays that `pack` wrote."""
+    """The arrays that `pack` wrote; raises `ValueError` where they are compressed, and might fill the memory."""
     with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+        if any(entry.compress_type for entry in stored.zip.infolist()):
+            raise ValueError("arrays are compressed, as no honest ones are")
         return {name: stored[name] for name in stored.files}
 
 

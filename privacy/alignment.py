@@ -1,4 +1,4 @@
-"""Aligning persons by keyed tokens: a first form, until private set intersection replaces it.
+"""Aligning persons by keyed tokens, as simulations do: `privacy.matching` is what a deployment takes.
 
 The lender hands every holder a key and the tokens of its cohort, in order. A token hides an id from a casual look
 only: a holder of the key can test a guess. Tokens are 64 bits; among n persons two collide with probability n^2/2^65.

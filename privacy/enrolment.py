@@ -143,13 +143,16 @@ def _read(kind: str, text: str, signer: Any) -> dict[str, Any]:
     try:
         body = json.loads(text)
         told, version = body.pop("kind"), body.pop("version")
-        signature = base64.b64decode(body.pop("signature"), validate=True)
+        sealed = body.pop("signature")
+        signature = base64.b64decode(sealed, validate=True)
         verify = base64.b64decode(signer(body), validate=True)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise EnrolmentError(f"is not a {kind}: it holds no signed JSON object of that kind") from None
     if (told, version) != (f"fedscore-{kind}", VERSION):
         raise EnrolmentError(f"is not a {kind} of version {VERSION}, but {told!r} of version {version!r}")
     try:
+        if base64.b64encode(signature).decode() != sealed:  # one signature has one spelling
+            raise InvalidSignature
         Ed25519PublicKey.from_public_bytes(verify).verify(signature, _bytes(kind, body))
     except (InvalidSignature, ValueError):
         raise EnrolmentError("was changed after it was signed, or signed by another key") from None

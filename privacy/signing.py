@@ -60,7 +60,7 @@ def seal_signed(receiver: bytes, signing_key: bytes, message: bytes, context: st
     >>> unseal_signed(theirs, verify_key(ours), seal_signed(public_key(theirs), ours, b"share", "run-1"), "run-1")
     b'share'
     """
-    signature = _sign(signing_key, _addressed(receiver, message), _PACKET + context)
+    signature = sign(signing_key, _addressed(receiver, message), _PACKET + context)
     return seal(receiver, signature + message, context)
 
 
@@ -72,7 +72,7 @@ def unseal_signed(private: bytes, sender_verify_key: bytes, sealed: bytes, conte
     """
     opened = unseal(private, sealed, context)
     signature, message = opened[:_SIGNATURE], opened[_SIGNATURE:]
-    _check(sender_verify_key, signature, _addressed(public_key(private), message), _PACKET + context)
+    check(sender_verify_key, signature, _addressed(public_key(private), message), _PACKET + context)
     return message
 
 
@@ -85,7 +85,7 @@ def announcement(name: str, private: bytes, signing_key: bytes) -> dict[str, str
         signing_key: its signing key, 32 bytes.
     """
     own = public_key(private)
-    told = {"key": own, "verify": verify_key(signing_key), "bound": _sign(signing_key, own, _BOUND + name)}
+    told = {"key": own, "verify": verify_key(signing_key), "bound": sign(signing_key, own, _BOUND + name)}
     return {field: base64.b64encode(value).decode() for field, value in told.items()}
 
 
@@ -104,7 +104,7 @@ def keys_of(name: str, told: Mapping[str, Any]) -> Keys:
         raise SealBroken(f"the keys of {name} are not base64") from None
     if len(key) != _KEY:
         raise SealBroken(f"the public key of {name} has the wrong length")
-    _check(verify, bound, key, _BOUND + name)
+    check(verify, bound, key, _BOUND + name)
     return Keys(key, verify)
 
 
@@ -113,17 +113,19 @@ def _addressed(receiver: bytes, message: bytes) -> bytes:
     return receiver + message
 
 
-def _sign(signing_key: bytes, message: bytes, context: str) -> bytes:
-    return Ed25519PrivateKey.from_private_bytes(signing_key).sign(_signed(message, context))
+def sign(signing_key: bytes, message: bytes, context: str) -> bytes:
+    """The signature of a message under a context that names its use, 64 bytes."""
+    return Ed25519PrivateKey.from_private_bytes(signing_key).sign(_in_context(message, context))
 
 
-def _check(verify: bytes, signature: bytes, message: bytes, context: str) -> None:
+def check(verify: bytes, signature: bytes, message: bytes, context: str) -> None:
+    """Raises `SealBroken` where a signature is not that of `verify` over this message under this context."""
     try:
-        Ed25519PublicKey.from_public_bytes(verify).verify(signature, _signed(message, context))
+        Ed25519PublicKey.from_public_bytes(verify).verify(signature, _in_context(message, context))
     except (InvalidSignature, ValueError):
         raise SealBroken("a signature does not fit: altered, or of another sender, receiver or use") from None
 
 
-def _signed(message: bytes, context: str) -> bytes:
+def _in_context(message: bytes, context: str) -> bytes:
     told = context.encode()
     return b"fedscore-sign-1|" + len(told).to_bytes(8, "big") + told + message

@@ -23,9 +23,11 @@ DEVIATING = (
 NOT_COVERED = (
     "sub-scores, who has a relationship with which partner, and up to two reason families a person with amounts in "
     "steps of 0.05 against a noisy average, which partners hand to the lender by declared agreement",
-    "presence in the alignment: who holds a token's key can test whether an id that it guesses is in the cohort",
-    "a coordinator that deviates from the protocol: swaps the keys it relays or chooses the cohort; it cannot make a "
-    "holder release more than the plan, which each holder checks and charges as a whole",
+    "presence in the alignment: a partner learns which of its persons are in the cohort, and may put guessed ids among "
+    "them, up to the lender's limits; by tokens, as simulations align, it can test any guess",
+    "a coordinator that deviates from the protocol: leaves holders out, and where holders did not enrol swaps the keys "
+    "that it relays when two first meet, and so chooses the cohort; it cannot make a holder release more than the "
+    "plan, which each holder checks and charges as a whole",
     "several holders or the coordinator pooling what each was given by agreement",
     "what the population teaches about anybody, whether a holder's files can be read, and how long a holder takes",
 )
@@ -84,7 +86,7 @@ def _observers(covered: bool) -> list[tuple[str, str]]:
             "noisy weights of every round, noisy counts of private bins and of held-out scores, the fusion table, the "
             "cohort's size, error codes, heads of the ledgers, ciphertexts",
         ),
-        ("partners", f"the published model; tokens and order of the cohort (not covered); {labels}"),
+        ("partners", f"the published model; who of its own is in the cohort, and its order (not covered); {labels}"),
         ("lender", "the published model; sub-scores and reason families of each person (not covered)"),
         ("outsiders", "the published model and its noisy quality"),
         ("coordinator + a partner", f"what each sees; that partner's rows (not covered); {labels}"),
@@ -117,7 +119,11 @@ def _joint_observers(joint: Joint) -> list[tuple[str, str]]:
 
 
 _JOINT_OTHERS = [
-    ("partners", "the published model, each its own part of the noise; tokens and order of the cohort (not covered)"),
+    (
+        "partners",
+        "the published model, each its own part of the noise; who of its own is in the cohort, and its order (not "
+        "covered)",
+    ),
     ("lender", "the published model; sub-scores and reason families of held-out persons (not covered)"),
     ("outsiders", "the published model and its noisy quality"),
 ]

@@ -24,7 +24,7 @@ from server.fitting import fit_jointly
 from server.joint_planning import joint_layout
 from server.outcomes import Outcome, quality_of
 from server.planning import RunPlan
-from server.preparing import cut_bins, hand_out, tell_homes
+from server.preparing import commit_sets, cut_bins, hand_out, tell_homes
 from server.resuming import Standing
 from server.roster import Roster
 from server.strategy import note_head
@@ -62,8 +62,12 @@ class JointRun:
 
     def _run(self) -> Outcome:
         with self.exchange.phase("align"):
-            parcels, cohort = hand_out(self.exchange, self.roster, self.plan, self.heads)
-            lost = tell_homes(self.exchange, self.roster, self.plan, parcels)
+            sets, lost = commit_sets(self.exchange, self.roster, self.plan)
+            if lost:
+                raise RunFailed("the joint fit needs every holder, and lost " + ", ".join(sorted(lost)))
+            parcels, cohort = hand_out(self.exchange, self.roster, self.plan, self.heads, sets)
+            lost = {m.name for m in self.roster.partners} - set(parcels)
+            lost |= tell_homes(self.exchange, self.roster, self.plan, parcels) if not lost else set()
             if any(line.name.startswith("bins/") for line in self.plan.plan.releases):  # the first noise to be drawn
                 self.programme.book.reserve(self.plan)
             self.roster, failed = cut_bins(self.exchange, self.roster, self.plan, parcels)
@@ -78,7 +82,7 @@ class JointRun:
         with self.exchange.phase("fuse"):
             fused = self._score(fitted, self._finished(fitted))
         note_head(table.heads, LENDER, fused.data)
-        book.note(table.heads)
+        self.programme.note(table.heads)
         with self.exchange.phase("publish"):
             return self._outcome(moments, fitted, fused)
 
@@ -93,9 +97,9 @@ class JointRun:
 
     def _score(self, fitted: Published, blocks: Mapping[str, Block]) -> Answer:
         """The lender's table of held-out persons' scores, from everybody's sealed sub-scores."""
-        key, plan = self.roster.lender.key, self.plan
+        keys, plan = {LENDER: self.roster.lender.public}, self.plan
         posts = [
-            Post(m.name, m.node, self._order(m.name, fitted) | {"key": key}, _record(fitted, blocks, m.domain))
+            Post(m.name, m.node, self._order(m.name, fitted) | {"keys": keys}, _record(fitted, blocks, m.domain))
             for m in self.roster.partners
         ]
         answers = self.exchange.ask(wire.SUBSCORES, posts)
@@ -109,7 +113,7 @@ class JointRun:
             "block": own,
             "table": fitted.table.to_dict(),
             "centres": fitted.centres,
-            "partners": [{"name": m.name, "domain": m.domain} for m in self.roster.partners],
+            "partners": [{"name": m.name, "domain": m.domain, "keys": m.public} for m in self.roster.partners],
             "contracts": {m.domain: m.contract.to_dict() for m in self.roster.partners if m.contract},
         }
         packets = {f"{wire.SEALED}-{name}": packet for name, packet in sealed.items()}

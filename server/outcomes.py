@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,10 @@ def quality_of(plan: RunPlan, fused: Answer) -> dict[str, Any] | None:
     return estimates.estimates(counts, line.mechanism.noise_stddev, plan.sizes["held_out"])
 
 
-def publish(outcome: Outcome, out: Path) -> None:
+def publish(outcome: Outcome, out: Path, announce: Callable[[str], None] = lambda sha256: None) -> None:
     """Writes `model/` and `run.json` under `out`, each under a temporary name first.
+
+    `announce` is told the model's hash before anybody can see the model; where it fails, nobody will.
 
     Raises:
         RunFailed: where another model lies there. One that an interrupted attempt left is the same, and stays.
@@ -50,6 +52,7 @@ def publish(outcome: Outcome, out: Path) -> None:
     temporary = out / f".{MODEL_FOLDER}.part"
     shutil.rmtree(temporary, ignore_errors=True)
     sha256 = outcome.bundle.save(temporary)
+    announce(sha256)
     _put(temporary, out / MODEL_FOLDER)
     facts = {**outcome.facts, "bundle_sha256": sha256}
     part = out / f".{RUN_FILE}.part"

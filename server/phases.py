@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -24,11 +25,13 @@ from server.contracts import check_contracts
 from server.exchange import Answer, Exchange, Post
 from server.failures import RunFailed
 from server.joint_phases import JointRun
+from server.masked import summed_domains
+from server.outbox import Outbox
 from server.outcomes import Outcome, publish, quality_of
 from server.planning import RunPlan, make_plan
-from server.preparing import cut_bins, hand_out, tell_homes
+from server.preparing import commit_sets, cut_bins, hand_out, tell_homes
 from server.resuming import Standing
-from server.roster import Roster, discover
+from server.roster import Roster, discover, enrolled_in
 from server.strategy import BlockStrategy, Head, Parcels, note_head
 
 Floats = NDArray[np.float64]
@@ -41,16 +44,31 @@ class Programme:
 
     def __init__(self, grid: Grid, settings: RunConfig) -> None:
         self.grid, self.settings = grid, settings
-        self.exchange = Exchange(grid, settings.timeout)
+        enrolled = enrolled_in(settings.coordinator) if settings.coordinator else None
+        outbox = Outbox.of(str(grid.run.run_id), settings.home, enrolled)
+        self.exchange, self.log = Exchange(grid, settings.timeout, outbox), outbox.log
 
     def run(self) -> Outcome:
         """Runs all phases; raises `RunFailed` or `BudgetExceeded`, with nothing published."""
+        self.log.append("run", {"run": self.exchange.outbox.run})
+        try:
+            return self._run()
+        except Exception as error:
+            with suppress(RunFailed):  # whatever it is, it ends the run, and the log says so if it can
+                self.log.append("stopped", {"run": self.exchange.outbox.run, "why": type(error).__name__})
+            raise
+
+    def _run(self) -> Outcome:
         with self.exchange.phase("describe"):
             roster = self._agreed(discover(self.exchange, self.grid, self.settings.wait))
         with self.exchange.phase("plan"):
             plan = make_plan(roster, self.settings.engine, self.settings.rounds, self.settings.trust)
+            if not plan.joint:
+                plan = replace(plan, summed=summed_domains(roster, self.settings.secure_sum))
             self.book = open_book(self.settings.ledger, roster.terms)
-            plan, standing = Standing.of(self.book.folder, plan, self.settings.resume)
+            lasting = self.exchange.outbox.key if self.settings.coordinator else b""
+            plan, standing = Standing.of(self.book.folder, plan, self.settings.resume, lasting)
+            self.log.append("plan", {"plan": plan.id, "roster": roster.digest, "run": self.exchange.outbox.run})
             heads = self.book.heads() if plan.joint else self._charged(plan, standing)
         if plan.joint:
             joint = JointRun(self, roster, plan, standing)
@@ -58,7 +76,10 @@ class Programme:
             joint.end()
             return outcome
         with self.exchange.phase("align"):
-            parcels, _ = hand_out(self.exchange, roster, plan, heads)
+            sets, lost = commit_sets(self.exchange, roster, plan)
+            roster = self._left(roster, lost)
+            parcels, _ = hand_out(self.exchange, roster, plan, heads, sets)
+            roster = self._left(roster, {m.name for m in roster.partners} - set(parcels))
             roster = self._left(roster, tell_homes(self.exchange, roster, plan, parcels))
             roster = self._left(*cut_bins(self.exchange, roster, plan, parcels))
         with self.exchange.phase("train"):
@@ -67,7 +88,7 @@ class Programme:
         with self.exchange.phase("fuse"):
             fused, roster = self._fuse(roster, plan, weights, self._subscores(roster, plan, weights))
         note_head(heads, LENDER, fused.data)
-        self.book.note(heads)
+        self.note(heads)
         with self.exchange.phase("publish"):
             outcome = self._published(self._outcome(roster, plan, weights, fused))
         standing.done()
@@ -81,9 +102,17 @@ class Programme:
             standing.done()
             raise
 
+    def note(self, heads: dict[str, Head]) -> None:
+        """Keeps where the holders' ledgers stand, as a witness; the log has their hashes."""
+        if heads:
+            told = {name: digest for name, (_, digest) in sorted(heads.items())}
+            self.log.append("ledgers", {"heads": told, "run": self.exchange.outbox.run})
+        self.book.note(heads)
+
     def _published(self, outcome: Outcome) -> Outcome:
+        facts = {"plan": outcome.facts["plan"], "run": self.exchange.outbox.run}
         if self.settings.out is not None:
-            publish(outcome, self.settings.out)
+            publish(outcome, self.settings.out, lambda model: self.log.append("published", {"model": model, **facts}))
         return outcome
 
     def _agreed(self, roster: Roster) -> Roster:
@@ -94,7 +123,7 @@ class Programme:
         )
         terms = replace(terms, privacy=privacy, on_failure=given.on_failure or terms.on_failure)
         for name in roster.missing:
-            self.exchange.failures[name] = "silent"
+            self.exchange.failures.setdefault(name, "silent")
         roster = replace(roster, terms=terms)
         if roster.missing and terms.on_failure == "stop":
             raise RunFailed("stopped, as configured: no answer from " + ", ".join(roster.missing))
@@ -123,12 +152,12 @@ class Programme:
 
     def _subscores(self, roster: Roster, plan: RunPlan, weights: Mapping[str, Floats]) -> dict[str, bytes]:
         """The sealed sub-scores of each partner whose block was trained, by its name."""
-        key = roster.lender.key
+        keys = {LENDER: roster.lender.public}
         posts = [
             Post(
                 m.name,
                 m.node,
-                {"plan": plan.document, "holder": m.name, "block": m.domain, "edges": m.edges, "key": key},
+                {"plan": plan.document, "holder": m.name, "block": m.domain, "edges": m.edges, "keys": keys},
                 _weights_record(m.domain, weights[m.domain]),
             )
             for m in roster.partners
@@ -177,7 +206,7 @@ class Programme:
             "plan": plan.document,
             "block": own,
             "edges": roster.lender.edges,
-            "partners": [{"name": m.name, "domain": m.domain} for m in roster.partners],
+            "partners": [{"name": m.name, "domain": m.domain, "keys": m.public} for m in roster.partners],
             "contracts": {m.domain: m.contract.to_dict() for m in roster.partners if m.contract},
         }
         packets = {f"{wire.SEALED}-{name}": packet for name, packet in sealed.items()}
@@ -207,6 +236,7 @@ class Programme:
             "partners": {m.name: m.domain for m in roster.partners},
             "failures": dict(self.exchange.failures),
             "plan": plan.id,
+            "summed": list(plan.summed),
             "releases": [line.to_dict() for line in plan.plan.lines],
             "seconds": {k: round(v, 3) for k, v in self.exchange.seconds.items()},
             "bytes_sent": dict(self.exchange.bytes_sent),

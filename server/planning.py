@@ -37,6 +37,7 @@ class RunPlan:
         schedules: of each line that descends, by its name.
         sizes: persons of the cohort, `train` and `held_out`; public.
         joint: how the joint fit is computed, where that is the engine.
+        summed: the domains whose partners' updates are only ever shown as a sum.
     """
 
     plan: Plan
@@ -46,6 +47,7 @@ class RunPlan:
     rounds: int
     sizes: Mapping[str, int]
     joint: Joint | None = None
+    summed: tuple[str, ...] = ()
     run: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @cached_property
@@ -62,6 +64,7 @@ class RunPlan:
             "lines": [line.to_dict() for line in self.plan.lines],
             "schedules": {name: asdict(schedule) for name, schedule in self.schedules.items()},
             **({"joint": self.joint.to_dict()} if self.joint else {}),
+            **({"summed": list(self.summed)} if self.summed else {}),
         }
 
     @property

@@ -24,13 +24,16 @@ class Standing:
     keys: Coordinator
 
     @classmethod
-    def of(cls, folder: Path | None, plan: RunPlan, resume: bool = True) -> tuple[RunPlan, Standing]:
+    def of(
+        cls, folder: Path | None, plan: RunPlan, resume: bool = True, sign_key: bytes = b""
+    ) -> tuple[RunPlan, Standing]:
         """The plan to run, that of an earlier attempt at the same releases or else this one, and where it stands.
 
-        Without `resume` an earlier attempt is given up: what it was charged stays charged.
+        Without `resume` an earlier attempt is given up: what it was charged stays charged. `sign_key` is the
+        coordinator's lasting one, where it has one: holders that joined take packets under no other.
         """
         if folder is None:
-            return plan, cls(None, Coordinator.fresh())
+            return plan, cls(None, Coordinator.fresh(sign_key))
         kind = "joint" if plan.joint else "blocks"
         path = folder / f"{kind}-{replace(plan, run='').id[:16]}.json"  # an attempt at something else keeps its own
         if not resume:
@@ -39,10 +42,11 @@ class Standing:
             kept = json.loads(path.read_text(encoding="utf-8"))
             earlier = replace(plan, run=str(kept["run"]))
             if earlier.id == kept["plan"]:
-                return earlier, cls(path, Coordinator(bytes.fromhex(kept["seal"]), bytes.fromhex(kept["sign"])))
+                keys = Coordinator(bytes.fromhex(kept["seal"]), sign_key or bytes.fromhex(kept["sign"]))
+                return earlier, cls(path, keys)
         except (OSError, ValueError, KeyError, TypeError):
             pass  # nothing usable is kept: this is a new attempt
-        standing = cls(path, Coordinator.fresh())
+        standing = cls(path, Coordinator.fresh(sign_key))
         standing._keep(path, plan)
         return plan, standing
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from flwr.serverapp import Grid
@@ -12,10 +15,13 @@ from flwr.serverapp import Grid
 from model.contract import Contract
 from model.encoding import Encoding
 from model.federation import LENDER
+from model.inputs import InputError
 from model.terms import PrivacyTerms
 from model.wire import DESCRIBE
+from privacy.enrolment import Enrolled
+from privacy.envelope import SealBroken
 from privacy.signing import keys_of
-from server.exchange import Exchange, Post
+from server.exchange import Answer, Exchange, Post
 from server.failures import RunFailed
 
 
@@ -58,7 +64,7 @@ class Terms:
     """The programme's public terms, as the lender's federation file states them.
 
     `privacy` holds what this run may spend; `total` is what the programme may, over all its runs; `sizes` are the
-    persons of the cohort, `train` and `held_out`.
+    persons of the cohort, `train` and `held_out`; `alignment` is how the lender finds whom it shares.
     """
 
     programme: str
@@ -69,6 +75,7 @@ class Terms:
     on_failure: str
     sizes: Mapping[str, int]
     roles: Mapping[str, Any] = field(default_factory=dict)
+    alignment: str = "psi"
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,13 @@ class Roster:
     def partners(self) -> tuple[Member, ...]:
         """The partners present, in the federation file's order."""
         return tuple(self.members[n] for n in self.terms.partners if n in self.members)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of who takes part: names, domains, keys and contracts, 64 hexadecimal digits."""
+        members = sorted(self.members.values(), key=lambda m: m.name)
+        rows = [[m.name, m.domain, m.public, m.contract.to_dict() if m.contract else None] for m in members]
+        return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
     def training(self) -> tuple[Member, ...]:
         """All members with a block to train: the lender's own first."""
@@ -129,10 +143,13 @@ def discover(exchange: Exchange, grid: Grid, wait: float) -> Roster:
         asked.update(new)
         for reply in exchange.ask(DESCRIBE, [Post(f"node-{n}", n, {}) for n in new]).values():
             try:
-                described = [_member(row, reply.node) for row in reply.data["holders"]]
-                terms = _terms(reply.data["programme"]) if "programme" in reply.data else terms
+                described = [_member(row, reply) for row in reply.data["holders"]]
+                told = _terms(reply.data["programme"]) if LENDER in {m.name for m in described} else None
+                for member in described:
+                    _meet(exchange, member)
             except (KeyError, TypeError, ValueError):
                 continue  # what is no description describes nobody: its holders stay missing
+            terms = told or terms
             for member in described:
                 if member.name in members:
                     raise RunFailed(f"two nodes claim to be {member.name}")
@@ -147,11 +164,34 @@ def discover(exchange: Exchange, grid: Grid, wait: float) -> Roster:
     return Roster(members, terms, tuple(n for n in terms.partners if n not in members))
 
 
-def _member(row: Mapping[str, Any], node: int) -> Member:
+def _member(row: Mapping[str, Any], reply: Answer) -> Member:
+    """A holder that a node told of; raises `ValueError` where its keys do not hold, or are not those it signed with."""
     contract = Contract.from_dict(row["contract"]) if row["contract"] else None
     name, told = str(row["name"]), {field: str(row[field]) for field in ("key", "verify", "bound")}
-    keys_of(name, told)
-    return Member(name, node, str(row["domain"]), contract, **told)
+    if keys_of(name, told).verify != reply.verify and name == reply.sender:
+        raise ValueError("a holder signed with another key than it tells of")
+    return Member(name, reply.node, str(row["domain"]), contract, **told)
+
+
+def _meet(exchange: Exchange, member: Member) -> None:
+    """Has a holder's answers count from now on; raises `SealBroken` where it is not enrolled as it shows itself."""
+    try:
+        exchange.outbox.meet(member.name, member.domain, keys_of(member.name, member.public).verify)
+    except SealBroken:
+        exchange.failures[member.name] = "seal"
+        raise
+    exchange.failures.pop(member.name, None)
+
+
+def enrolled_in(folder: Path) -> dict[str, Enrolled]:
+    """By name all holders that are enrolled with the coordinator of a folder; raises `InputError` where none can be."""
+    path = folder / "roster.json"
+    names = [f.name for f in fields(Enrolled)]
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["holders"]
+        return {row["name"]: Enrolled(**{name: str(row[name]) for name in names}) for row in rows}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(path, "", "is no roster of enrolled holders", remedy="restore it from a backup") from None
 
 
 def _terms(data: Mapping[str, Any]) -> Terms:
@@ -164,4 +204,5 @@ def _terms(data: Mapping[str, Any]) -> Terms:
         on_failure=str(data["on_failure"]),
         sizes={name: int(data["sizes"][name]) for name in ("train", "held_out")},
         roles=data.get("roles", {}),
+        alignment=str(data["alignment"]),
     )

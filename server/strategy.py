@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -13,14 +14,17 @@ from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
 from model.wire import LAST, MEAN, TRAIN, key
+from privacy.ring import Words
 from server.exchange import Answer, Exchange, Post
 from server.failures import RunFailed
+from server.masked import MaskedSums, vector_of
 from server.planning import RunPlan
 from server.roster import Member, Roster
 
 Floats = NDArray[np.float64]
 Parcels = dict[str, dict[str, bytes]]  # by holder and key, ciphertext
 Head = tuple[int, str]  # of a ledger: rows and the last hash
+_T = TypeVar("_T")
 
 _log = logging.getLogger("fedscore.server")
 _BURN_IN = 0.25  # of the rounds: their averages are left out of the published weights
@@ -38,6 +42,9 @@ class BlockStrategy(Strategy):
         plan: releases and schedules.
         parcels: what is still to be brought to each holder, sealed; sent with its first round.
         heads: where each holder's ledger was last seen; kept up to date.
+
+    Attributes:
+        sums: of the domains whose updates the plan has summed in secret.
     """
 
     def __init__(
@@ -46,6 +53,7 @@ class BlockStrategy(Strategy):
         self.exchange, self.roster, self.plan = exchange, roster, plan
         self.parcels, self.heads = parcels, heads
         self.failed: set[str] = set()
+        self.sums = MaskedSums(exchange, roster, plan)
         self._sent: list[tuple[Message, str]] = []
         self._current = ArrayRecord()
         self._averages: dict[str, list[Floats]] = {}
@@ -60,11 +68,21 @@ class BlockStrategy(Strategy):
         """One message for each holder that is still with us, carrying its own block."""
         del config, grid
         self._current = arrays
-        posts = [self._post(m, server_round) for m in self.roster.training() if m.name not in self.failed]
-        self._sent = [(self.exchange.message(TRAIN, post), post.label) for post in posts]
+        self._prepare()
+        posts = [self._post(m, server_round) for m in self._asked()]
+        self._sent = self.exchange.messages(TRAIN, posts)
         return [message for message, _ in self._sent]
 
+    def _asked(self) -> list[Member]:
+        return [m for m in self.roster.training() if m.name not in self.failed]
+
+    def _prepare(self) -> None:
+        """Exchanges the keys of secure sums, where they are not yet."""
+        self.sums.prepare(self._asked())
+        self.failed |= self.sums.lost
+
     def _post(self, member: Member, server_round: int) -> Post:
+        session, boxes = self.sums.order(member)
         order = {
             "plan": self.plan.document,
             "holder": member.name,
@@ -72,10 +90,11 @@ class BlockStrategy(Strategy):
             "round": server_round,
             "edges": member.edges,
             "witness": self.heads.get(member.name),
+            **session,
         }
         name = key(member.domain, LAST)
         arrays = ArrayRecord({name: self._current[name]})
-        return Post(member.name, member.node, order, arrays, self.parcels.pop(member.name, {}))
+        return Post(member.name, member.node, order, arrays, {**self.parcels.pop(member.name, {}), **boxes})
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -83,32 +102,65 @@ class BlockStrategy(Strategy):
         """The plain mean of each block's good replies; raises `RunFailed` where the terms say to stop on failure."""
         answers = self.exchange.match(self._sent, replies)
         arrays = dict(self._current.items())
-        asked = [m for m in self.roster.training() if m.name not in self.failed]
-        for domain in dict.fromkeys(m.domain for m in asked):
-            updates = self._updates(domain, answers, {m.name for m in asked if m.domain == domain})
-            if not updates:
-                continue
-            arrays[key(domain, LAST)] = Array(np.mean([u[LAST] for u in updates], axis=0))
+        for domain, (last, mean) in self._means(server_round, answers).items():
+            arrays[key(domain, LAST)] = Array(last)
             if server_round > _BURN_IN * self.plan.rounds or self.plan.rounds == 1:
-                self._averages.setdefault(domain, []).append(np.mean([u[MEAN] for u in updates], axis=0))
+                self._averages.setdefault(domain, []).append(mean)
         if self.failed and self.roster.terms.on_failure == "stop":
             raise RunFailed("stopped, as configured: " + _told(self.exchange, self.failed))
         return ArrayRecord(arrays), None
 
-    def _updates(self, domain: str, answers: Mapping[str, Answer], names: set[str]) -> list[dict[str, Floats]]:
-        shape = self._current[key(domain, LAST)].numpy().shape
-        updates = []
+    def _means(self, server_round: int, answers: Mapping[str, Answer]) -> dict[str, tuple[Floats, Floats]]:
+        """The mean last iterate and average of every block that somebody trained in this round."""
+        asked, found = self._asked(), {}
+        hidden: dict[str, dict[str, Words]] = {}
+        for domain in dict.fromkeys(m.domain for m in asked):
+            names, size = {m.name for m in asked if m.domain == domain}, self._size(domain)
+            if domain in self.plan.summed:
+                hidden[domain] = self._good(answers, names, partial(vector_of, size=2 * size))
+                continue
+            updates = self._good(answers, names, partial(_update, domain=domain, shape=(size,)))
+            if updates:
+                last, mean = (np.mean([update[p] for update in updates.values()], axis=0) for p in (LAST, MEAN))
+                found[domain] = last, mean
+        return found | self._summed(server_round, hidden)
+
+    def _summed(self, number: int, hidden: Mapping[str, Mapping[str, Words]]) -> dict[str, tuple[Floats, Floats]]:
+        """The same of the blocks whose updates are summed; a sum of too few is repeated among those that are left."""
+        found: dict[str, Floats] = {}
+        while hidden:
+            means, few = self.sums.means(number, hidden)
+            found |= means
+            self.failed |= self.sums.lost
+            self._prepare()
+            posts = [self._post(m, number) for m in self._asked() if m.domain in few]
+            answers = self.exchange.ask(TRAIN, posts)
+            hidden = {}
+            for domain in dict.fromkeys(self.roster.members[p.label].domain for p in posts):
+                names = {p.label for p in posts if self.roster.members[p.label].domain == domain}
+                size = self._size(domain)
+                hidden[domain] = self._good(answers, names, partial(vector_of, size=2 * size))
+        return {domain: (both[: len(both) // 2], both[len(both) // 2 :]) for domain, both in found.items()}
+
+    def _size(self, domain: str) -> int:
+        return len(self._current[key(domain, LAST)].numpy())
+
+    def _good(
+        self, answers: Mapping[str, Answer], names: set[str], read: Callable[[Answer], _T | None]
+    ) -> dict[str, _T]:
+        """What can be read in the answers of these holders; who gave nothing readable failed."""
+        good = {}
         for name in sorted(names):
             answer = answers.get(name)
-            update = None if answer is None else _update(answer, domain, shape)
             if answer is not None:
                 note_head(self.heads, name, answer.data)
-            if update is None:
+            value = None if answer is None else read(answer)
+            if value is None:
                 self.exchange.failures.setdefault(name, "protocol")
                 self.failed.add(name)
             else:
-                updates.append(update)
-        return updates
+                good[name] = value
+        return good
 
     def weights(self) -> dict[str, Floats]:
         """The published weights of each block that somebody trained to the end."""

@@ -1,4 +1,4 @@
-"""The commands `fedscore bench quality|speed|joint|decisions`."""
+"""The commands `fedscore bench quality|speed|joint|align|sum|decisions`."""
 
 from __future__ import annotations
 
@@ -108,11 +108,55 @@ def joint(
         typer.echo(note)
 
 
+@bench.command()
+def align(
+    persons: Annotated[str, typer.Option(help="Persons at the lender and at the partner, by comma.")] = "30000,300000",
+) -> None:
+    """What aligning a lender's and a partner's persons costs, by private set intersection on all cores.
+
+    Example: fedscore bench align --persons 30000
+    """
+    from simulations.bench_align import measure
+
+    table = Table("persons", "step", "s", "ids/s", "", box=None)
+    for count in _counts("--persons", persons):
+        found = measure(count)
+        for step, seconds in found.seconds.items():
+            table.add_row(f"{count:,} x {count:,}", step, f"{seconds:.1f}", f"{count / seconds:,.0f}", "")
+        sent = " + ".join(f"{size / 1e6:.1f}" for size in found.bytes_sent)
+        told = f"{'exact' if found.exact else 'NOT EXACT'}, {sent} MB"
+        table.add_row(f"{count:,} x {count:,}", "all", f"{found.total:.1f}", f"{2 * count / found.total:,.0f}", told)
+    Console(width=120).print(table)
+
+
 def _counts(name: str, text: str) -> list[int]:
     parts = text.split(",")
     if not all(part.isdigit() and int(part) > 0 for part in parts):
         raise InputError("command line", name, "must be whole numbers > 0, by comma", text)
     return [int(part) for part in parts]
+
+
+@bench.command("sum")
+def sums(
+    partners: Annotated[str, typer.Option(help="Partners of a domain, by comma.")] = "3,10,10,100",
+    sizes: Annotated[str, typer.Option(help="Numbers each sends, by comma.")] = "1000,100000,1000000,10000",
+    dropped: Annotated[int, typer.Option(min=0, help="Partners that send nothing, where a threshold stays.")] = 1,
+) -> None:
+    """What a secure sum costs: milliseconds of every stage at one client, and at the coordinator.
+
+    Example: fedscore bench sum --partners 10 --sizes 100000
+    """
+    from privacy.groups import least_threshold
+    from simulations.bench_sum import STAGES
+    from simulations.bench_sum import measure as cost_of
+
+    table = Table("partners x numbers", "dropped", *STAGES, "client ms", "coordinator ms", box=None)
+    for count, size in zip(_counts("--partners", partners), _counts("--sizes", sizes), strict=False):
+        cost = cost_of(count, size, min(dropped, count - least_threshold(count)))
+        row = [f"{cost.client[stage] * 1000:.2f}" for stage in STAGES]
+        whole = (f"{cost.whole * 1000:.1f}", f"{cost.coordinator * 1000:.1f}")
+        table.add_row(f"{count} x {size:,}", str(cost.dropped), *row, *whole)
+    Console(width=120).print(table)
 
 
 @bench.command()

@@ -16,15 +16,20 @@ from rich.table import Table
 
 from clients.cli import contract
 from clients.ledger_cli import ledger as ledgers
+from clients.partner.cli import partner
 from model.inputs import InputError, taking
 from server.cli import decide
+from server.coordinator.cli import coordinator
+from server.coordinator.log_cli import log
 from server.decisions.serve_cli import serve
 from server.decisions.store_cli import audit_log, database, keys, partners
 from server.policy_cli import policy
 from simulations.audit_cli import audit
 from simulations.bench_cli import bench
+from simulations.bundle_cli import bundle
 from simulations.months_cli import simulate as simulate_months
 from simulations.plan_cli import plan
+from simulations.score_cli import score
 from simulations.settings import Settings
 
 app = typer.Typer(
@@ -37,6 +42,9 @@ app = typer.Typer(
 app.add_typer(contract, name="contract")
 app.add_typer(bench, name="bench")
 app.add_typer(ledgers, name="ledger")
+app.add_typer(coordinator, name="coordinator")
+app.add_typer(partner, name="partner")
+app.add_typer(log, name="log")
 app.add_typer(policy, name="policy")
 app.add_typer(keys, name="keys")
 app.add_typer(partners, name="partners")
@@ -45,6 +53,8 @@ app.add_typer(audit_log, name="audit-log")
 app.command("serve")(serve)
 policy.command("simulate")(simulate_months)
 app.command("decide")(decide)
+app.command("score")(score)
+app.command("bundle")(bundle)
 app.command("plan")(plan)
 app.command("audit")(audit)
 
@@ -87,6 +97,8 @@ class SimulateOptions:
     rounds: Rounds = 0
     engine: Engine = "scorecard"
     trust: Trust = "secure"
+    secure_sum: Annotated[str, typer.Option(help="Of a domain's updates: off | auto (of 3 or more) | on.")] = "off"
+    alignment: Annotated[str, typer.Option(help="How shared persons are found: tokens | psi.")] = "tokens"
     backend: Backend = "inprocess"
     on_failure: Annotated[str, typer.Option(help="continue | stop, when a partner fails.")] = ""
     policy: Annotated[Path | None, typer.Option(help="Limit policy (TOML); the shipped one by default.")] = None

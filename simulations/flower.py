@@ -7,74 +7,44 @@ ours, on a free port of this machine, with a home of its own, and `flwr list` sa
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from model.inputs import InputError
+from server.coordinator.processes import FlowerCli, await_port, end, environment, free_port, started, write_profile
+from server.coordinator.processes import tool as _tool
 
 APP = Path(__file__).resolve().parents[1]
 START_SECONDS, RUN_SECONDS = 60.0, 1800.0
-_ENVIRONMENT = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
+_LOG = "superlink.log"
 
 
-@dataclass(frozen=True)
-class PrivateLink:
+class PrivateLink(FlowerCli):
     """A SuperLink of our own: the home and the environment that make the `flwr` command talk to it."""
-
-    home: Path
-    environment: Mapping[str, str]
-
-    def cli(self, *arguments: str) -> dict[str, object]:
-        """The JSON answer of a `flwr` command; raises `RuntimeError` where it gives none."""
-        command = [_tool("flwr"), *arguments, "--format", "json"]
-        done = subprocess.run(command, env=dict(self.environment), capture_output=True, text=True, check=False)
-        start = done.stdout.find("{")
-        if done.returncode or start < 0:
-            raise RuntimeError(f"flwr {arguments[0]} failed: {_tail(done.stdout + done.stderr)}")
-        answer: dict[str, object] = json.loads(done.stdout[start:])
-        if answer.get("success") is False:
-            raise RuntimeError(f"flwr {arguments[0]} failed: {_tail(str(answer.get('error-message', '')))}")
-        return answer
 
     def log(self) -> str:
         """What the SuperLink and the apps wrote."""
-        return (self.home / "superlink.log").read_text(errors="replace")
+        return (self.home / _LOG).read_text(errors="replace")
 
 
 @contextmanager
 def private_link() -> Iterator[PrivateLink]:
     """Starts a simulation SuperLink on 127.0.0.1 in a process group of its own, and ends that group."""
     home = Path(tempfile.mkdtemp(prefix="fedscore-flwr-"))
-    port = _free_port()
-    (home / "config.toml").write_text(
-        f'[superlink]\ndefault = "private"\n[superlink.private]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
-    )
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    environment = {**os.environ, **_ENVIRONMENT, "FLWR_HOME": str(home), "PATH": path}
+    port = free_port()
+    write_profile(home, "private", f"127.0.0.1:{port}", None)
     command = [_tool("flower-superlink"), "--insecure", "--simulation", "--host", "127.0.0.1", "--port", str(port)]
-    with (home / "superlink.log").open("w") as log:
-        link = subprocess.Popen(command, env=environment, cwd=home, stdout=log, stderr=log, start_new_session=True)
+    link = started(command, environment(home), home / _LOG)
     try:
-        _await_port(port, link)
-        yield PrivateLink(home, environment)
+        if not await_port(port, link, START_SECONDS):
+            raise RuntimeError("Flower's SuperLink did not start")
+        yield PrivateLink(home, environment(home))
     finally:
-        _end(link)
+        end(link)
         shutil.rmtree(home, ignore_errors=True)
 
 
@@ -108,43 +78,3 @@ def _require_ray() -> None:
     except ImportError:
         remedy = 'pip install "fedscore[flower]", or use --backend inprocess'
         raise InputError("command line", "--backend", "flower needs the package ray", remedy=remedy) from None
-
-
-def _tool(name: str) -> str:
-    """A command of this environment, wherever the caller's PATH points."""
-    here = Path(sys.executable).parent / name
-    return str(here) if here.exists() else name
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _await_port(port: int, link: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if link.poll() is not None:
-            break
-        try:
-            socket.create_connection(("127.0.0.1", port), 0.2).close()
-            return
-        except OSError:
-            time.sleep(0.2)
-    raise RuntimeError("Flower's SuperLink did not start")
-
-
-def _end(link: subprocess.Popen[bytes]) -> None:
-    """Ends the process group that we started, politely first."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(link.pid, number)
-            link.wait(10)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            continue
-
-
-def _tail(text: str) -> str:
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    return " ".join(plain.split())[-300:]

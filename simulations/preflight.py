@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clients.cohort import cohort_of, table_of
+from clients.cohort import cohort_of, persons_of, table_of
 from clients.config import Node
 from clients.files import read_columns
 from model.federation import LENDER, Federation, Holder
@@ -36,13 +36,13 @@ def check(node: Node, settings: Settings) -> list[str]:
     _check_amounts(federation)
     cohort = cohort_of(node)
     notes: list[str] = []
-    known = cohort.ids.to_frame("id")
+    known = set(persons_of(node, LENDER))
     for holder in federation.holders:
         table = table_of(node, holder.name)
         notes += [f"{holder.name}: {note}" for note in table.notes]
         if holder.name == LENDER:
             continue
-        strangers = table.ids.len() - table.ids.to_frame("id").join(known, on="id", how="semi").height
+        strangers = sum(person not in known for person in persons_of(node, holder.name))
         if strangers:
             notes.append(f"{holder.name}: {strangers} of {table.ids.len()} ids are not in the cohort and are ignored")
         if strangers == table.ids.len():

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.blocks import AUTO, ENGINES, TRUSTS
+from clients.config import ALIGNMENTS
+from model.blocks import AUTO, ENGINES, SUMS, TRUSTS
 from model.descent import check_rounds
 from model.federation import ON_FAILURE
 from model.inputs import InputError, whole
@@ -25,6 +26,7 @@ class Settings:
         data: folder that data paths are relative to; None is the federation file's own.
         seed: of the split where the federation gives none, and of initialisation; never of noise.
         rounds: of block training; 0 chooses.
+        alignment: how shared persons are found: `psi` as in a deployment, or by tokens, which are faster.
         policy: the limit policy; None is the shipped one.
         ledger: folder of ledgers that span runs under the federation file's budget; None keeps them in `out`, where
             every run is a programme of its own.
@@ -39,6 +41,8 @@ class Settings:
     rounds: int = 0
     engine: str = "scorecard"
     trust: str = "secure"
+    secure_sum: str = "off"
+    alignment: str = "tokens"
     backend: str = "inprocess"
     on_failure: str = ""
     policy: Path | None = None
@@ -55,6 +59,8 @@ class Settings:
         for name, value, allowed in (
             ("--engine", self.engine, (AUTO, *ENGINES)),
             ("--trust", self.trust, TRUSTS),
+            ("--secure-sum", self.secure_sum, SUMS),
+            ("--alignment", self.alignment, ALIGNMENTS),
             ("--backend", self.backend, BACKENDS),
             ("--on-failure", self.on_failure, ("", *ON_FAILURE)),
         ):
@@ -81,5 +87,7 @@ class Settings:
             "rounds": self.rounds,
             "engine": self.engine,
             "trust": self.trust,
+            "secure-sum": self.secure_sum,
             "on-failure": self.on_failure,
+            "alignment": self.alignment,
         }

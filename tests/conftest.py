@@ -220,7 +220,7 @@ class Stage:
     exchange: Any
     roster: Any
     plan: Any
-    parcels: Mapping[str, Mapping[str, bytes]]
+    parcels: dict[str, Mapping[str, bytes]]
     state: Path
 
     def document(self, line: str, **changes: Any) -> dict[str, Any]:
@@ -229,8 +229,7 @@ class Stage:
         for key, value in changes.items():
             table, _, last = key.rpartition("__")
             lines = {row["name"]: row for row in document["lines"]}
-            inside = {"": document, "release": lines[line], "schedule": document["schedules"].get(line)}[table]
-            inside[last] = value
+            {"": document, "release": lines[line], "schedule": document["schedules"].get(line)}[table][last] = value
         return document
 
     def train(self, name: str, round_number: int = 1, **changes: Any) -> Any:
@@ -246,7 +245,17 @@ class Stage:
         order |= own | {"plan": self.document(f"{member.domain}/{name}", **changes)}
         start = blocks.start(self.plan.engine, member.encoding, np.random.default_rng(0))
         arrays = ArrayRecord({f"{member.domain}/last": Array(start)})
-        return Post(name, member.node, order, arrays, self.parcels.get(name, {}))
+        if order["plan"] != self.plan.document:  # what was sealed opens for its own plan only
+            self.deliver(name)
+        return Post(name, member.node, order, arrays, dict(self.parcels.get(name, {})))
+
+    def deliver(self, name: str) -> None:
+        """Brings a partner what the lender sealed for it under the true plan, unless it was brought before."""
+        from server.exchange import Post
+
+        if sealed := self.parcels.pop(name, {}):
+            order = {"holder": name, "plan": self.plan.document}
+            self.send("query.presence", Post(name, self.roster.members[name].node, order, None, sealed))
 
     def send(self, kind: str, post: Any) -> Any:
         """The raw reply to one question, or None."""

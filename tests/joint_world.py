@@ -21,6 +21,7 @@ from server.config import RunConfig
 from server.joint import CuratorFit, SecureFit
 from server.phases import Programme
 from simulations.loopback import FIRST_NODE, LoopbackGrid
+from tests.envelopes import anew
 
 PERSONS, TRAINED, CHUNK = 400, 300, 77
 EDGES = {"spend": (100.0, 300.0, 900.0), "orders": (2.0, 5.0), "age": (30.0, 50.0)}
@@ -175,7 +176,7 @@ class Run:
         change(order, record)
         record["json"] = json.dumps(order)
         content = RecordDict({**{k: v for k, v in old.content.items() if k != "config"}, "config": record})
-        reply = next(iter(self.sent.send_and_receive([Message(content, node, kind)])))
+        reply = next(iter(self.sent.send_and_receive([anew(self.programme.exchange, content, node, kind)])))
         return reply.content.config_records["config"]
 
     def node(self, name: str) -> Node:

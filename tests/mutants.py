@@ -215,10 +215,12 @@ def survives(mutant: Mutant) -> str:
 def main() -> int:
     """Runs all mutants, or those whose names hold the argument; returns how many were not killed."""
     # found where this file is run, not where pytest looks into it
+    from federation_mutants import FEDERATION_MUTANTS
     from joint_mutants import JOINT_MUTANTS, SIGNING_MUTANTS
     from limit_mutants import LIMIT_MUTANTS
 
-    every = (*MUTANTS, *(Mutant(*row) for row in (*LIMIT_MUTANTS, *JOINT_MUTANTS, *SIGNING_MUTANTS)))
+    rows = (*LIMIT_MUTANTS, *JOINT_MUTANTS, *SIGNING_MUTANTS, *FEDERATION_MUTANTS)
+    every = (*MUTANTS, *(Mutant(*row) for row in rows))
     wanted = [m for m in every if sys.argv[1:] == [] or any(text in m.name for text in sys.argv[1:])]
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         alive = 0

@@ -1,1 +1,1 @@
-"""A holder on its own machine: its keys, its files, its node."""
+"""A data holder's own commands: joining a federation, looking at its data, running its node. In no app bundle."""

@@ -10,12 +10,13 @@ from sqlalchemy import select, update
 from model.inputs import InputError
 from model.limits.fields import Bp, Count, Fen, Label, Name, plain, read
 from model.limits.ladder import OF_CYCLE, Event, EventKind
+from model.limits.receipt import Receipt
 from model.limits.request import BlockEvidence, Uuid
 from server.decisions import chain, persons, portfolio
 from server.decisions.deciding import Unit
 from server.decisions.persons import Consent, Person
 from server.decisions.problems import Refused
-from server.decisions.receipts import SKEW, Receipt
+from server.decisions.receipts import SKEW
 from server.decisions.records import Record
 from server.decisions.refreshing import attempt, renewed
 from server.decisions.tables import appeal as appeals

@@ -17,9 +17,10 @@ from model.inputs import InputError
 from model.limits.experiment import arm_bp
 from model.limits.fields import Count, Label, Name, Sha256, Text, canonical, read
 from model.limits.ladder import Account, Event, account_of
+from model.limits.receipt import Receipt
 from model.limits.request import BlockEvidence, DecisionRequest, Uuid
 from model.limits.schema import Policy
-from server.decisions.receipts import Receipt, newest_of
+from server.decisions.receipts import newest_of
 from server.decisions.registry import Active
 from server.decisions.tables import account, person_key
 from server.decisions.vault import Vault, seal, unseal

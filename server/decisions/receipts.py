@@ -1,78 +1,19 @@
-"""Sub-scores as partners send them: signed receipts, and the evidence of a block that the newest of them makes."""
+"""Sub-scores as they come: checked receipts, of which the newest of each partner makes the evidence of a block."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from model.inputs import InputError
-from model.limits.fields import Label, Logit, Name, Spread, Text, Whole, canonical, plain, read
-from model.limits.request import BlockEvidence, Contribution, Improvement, Pseudonym, Quality, check_block
+from model.limits.fields import read
+from model.limits.receipt import Receipt
+from model.limits.request import check_block
 
-Signature = Annotated[str, Text("[0-9a-f]{128}", "must be an Ed25519 signature of 128 hexadecimal digits")]
 SKEW = timedelta(minutes=2)
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """One partner's sub-score of one person, `subscore/1`.
-
-    Attributes:
-        as_of: of the data; a receipt that is not newer than the one before is refused, so none can be replayed.
-        model: the domain model that made it.
-        nonce: any number used once.
-        consent_until: when the person's consent ends, where it does.
-        sig: Ed25519 over the canonical JSON of all other fields, by the partner's registered key.
-    """
-
-    partner: Label
-    domain: Name
-    subject_ref: Pseudonym
-    logit_e6: Logit | None
-    as_of: datetime
-    tenure_months: Annotated[int, Whole(0, 1200)]
-    model: Label
-    nonce: Label
-    sig: Signature
-    quality: Quality = "ok"
-    model_se_e6: Spread = 0
-    reasons: tuple[Contribution, ...] = ()
-    next_steps: tuple[Improvement, ...] = ()
-    consent_until: datetime | None = None
-    schema: Literal["subscore/1"] = "subscore/1"
-
-    def signed_bytes(self) -> bytes:
-        """What the signature is over."""
-        fields = plain(self)
-        del fields["sig"]
-        return b"fedscore subscore/1\n" + canonical(fields)
-
-    def evidence(self, covered: bool, consent: bool, consent_until: datetime | None) -> BlockEvidence:
-        """What a decision sees of it; the earlier of two ends of consent counts."""
-        ends = [end for end in (self.consent_until, consent_until) if end is not None]
-        return BlockEvidence(
-            covered=covered,
-            consent=consent,
-            logit_e6=self.logit_e6,
-            as_of=self.as_of,
-            quality=self.quality,
-            tenure_months=self.tenure_months,
-            model_se_e6=self.model_se_e6,
-            reasons=self.reasons,
-            consent_until=min(ends, default=None),
-            next_steps=self.next_steps,
-        )
-
-
-def signed(receipt: Receipt, private_key: bytes) -> Receipt:
-    """The receipt with its signature, as a partner makes it; `private_key`: Ed25519, 32 bytes."""
-    signature = Ed25519PrivateKey.from_private_bytes(private_key).sign(receipt.signed_bytes())
-    return replace(receipt, sig=signature.hex())
 
 
 def check_receipt(data: object, public_key: str, now: datetime) -> Receipt:

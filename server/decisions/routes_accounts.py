@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from model.limits.fields import plain, read
+from model.limits.receipt import Receipt
 from model.limits.request import Pseudonym
 from server.decisions import accounts
 from server.decisions.accounts import EventReport
@@ -16,7 +17,7 @@ from server.decisions.deciding import Cause, Unit
 from server.decisions.http import answer, decision_answer, json_of, read_of, service_of, takes, told, visitor, written
 from server.decisions.persons import Consent
 from server.decisions.problems import Refused
-from server.decisions.receipts import Receipt, check_receipt
+from server.decisions.receipts import check_receipt
 from server.decisions.refreshing import refresh
 from server.decisions.subjects import find, overview
 

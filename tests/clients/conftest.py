@@ -11,10 +11,12 @@ import pytest
 
 from clients.cohort import accept, cohort_of, hand_out, table_of
 from clients.config import Node
-from clients.identity import public_key_of
+from clients.identity import introduction
 from clients.orders import Agreement
+from clients.packets import Channel
 from clients.scoring import Evidence, score
 from model import averages
+from model.federation import LENDER
 from privacy.plan import LabelResponse, Line, Release, price
 
 STEPS = 20
@@ -25,10 +27,18 @@ def node(small: Path, tmp_path: Path) -> Node:
     """A node that plays every holder of the small sample, aligned, at epsilon 1."""
     made = Node.of({"num-partitions": 1}, {"federation": str(small), "out": str(tmp_path)}, 7)
     names = ("pay-1", "shop-1", "shop-2", "tax-1")
-    packets = hand_out(made, {name: public_key_of(made, name) for name in names}, cohort_of(made).labels)
-    for name in names:
-        accept(made, name, packets[name])
+    align(made, names)
     return made
+
+
+def align(node: Node, names: Sequence[str], labels: np.ndarray[Any, Any] | None = None) -> dict[str, bytes]:
+    """Hands a node's partners the cohort, and has them take it; the packets by name."""
+    told = cohort_of(node).labels if labels is None else labels
+    keys = {name: introduction(node, name) for name in names}
+    packets = hand_out(Channel(node, LENDER, "plan"), keys, told).packets
+    for name in names:
+        accept(Channel(node, name, "plan"), introduction(node, LENDER), packets[name])
+    return dict(packets)
 
 
 @pytest.fixture

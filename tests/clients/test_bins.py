@@ -35,7 +35,9 @@ def _counts(at: Any, document: Any = None) -> Any:
     from server.exchange import Post
 
     data = {"plan": document or at.plan.document, "holder": "pay-1"}
-    sealed = dict(at.parcels["pay-1"])
+    if document:
+        at.deliver("pay-1")  # what was sealed opens for its own plan only
+    sealed = dict(at.parcels.get("pay-1", {}))
     return at.send(BINS, Post("pay-1", at.roster.members["pay-1"].node, data, sealed=sealed))
 
 

@@ -9,11 +9,13 @@ import pytest
 
 from clients.cohort import accept, aligned, cohort_of, hand_out, sizes_of, table_of
 from clients.config import Node
-from clients.identity import private_key, public_key_of
+from clients.identity import introduction, private_key, public_key_of
+from clients.packets import Channel
 from clients.tables import load_cohort
-from model.federation import load_federation
+from model.federation import LENDER, load_federation
+from model.inputs import InputError
 from model.wire import HELD_OUT, TRAIN_ROWS, unpack
-from privacy.envelope import SealBroken, unseal
+from privacy.envelope import SealBroken
 
 NAMES = ("pay-1", "shop-1", "shop-2", "tax-1")
 
@@ -29,18 +31,23 @@ def node(small: Path, tmp_path: Path) -> Node:
     return _node(small, tmp_path / "run")
 
 
-def _packets(node: Node) -> dict[str, bytes]:
-    return hand_out(node, {name: public_key_of(node, name) for name in NAMES}, cohort_of(node).labels)
+def _packets(node: Node, plan: str = "plan") -> dict[str, bytes]:
+    keys = {name: introduction(node, name) for name in NAMES}
+    return dict(hand_out(Channel(node, LENDER, plan), keys, cohort_of(node).labels).packets)
+
+
+def _accept(node: Node, name: str, packet: bytes, plan: str = "plan") -> None:
+    accept(Channel(node, name, plan), introduction(node, LENDER), packet)
 
 
 def _opened(node: Node, name: str, packet: bytes) -> dict[str, Any]:
-    return unpack(unseal(private_key(node.folder(name)), packet, f"{node.programme}|cohort|{name}"))
+    return unpack(Channel(node, name, "plan").open(LENDER, introduction(node, LENDER), packet, "cohort"))
 
 
 def test_a_packet_reveals_labels_of_training_persons_only(node: Node) -> None:
     cohort = load_cohort(node.federation, 0)
     opened = _opened(node, "pay-1", _packets(node)["pay-1"])
-    assert set(opened) == {"key", "tokens", "labels", "group"}
+    assert set(opened) == {"form", "shown", "answer", "set", "labels", "group"}
     train = cohort.group == TRAIN_ROWS
     np.testing.assert_array_equal(opened["labels"][train], cohort.labels[train])
     assert set(opened["labels"][~train].tolist()) == {-1}
@@ -49,8 +56,8 @@ def test_a_packet_reveals_labels_of_training_persons_only(node: Node) -> None:
 
 def test_a_packet_holds_no_id_and_keys_differ_from_run_to_run(node: Node) -> None:
     first, second = (_opened(node, "pay-1", _packets(node)["pay-1"]) for _ in range(2))
-    assert first["key"].tobytes() != second["key"].tobytes()
-    assert not set(first["tokens"].tolist()) & set(second["tokens"].tolist())
+    assert first["answer"].tobytes() != second["answer"].tobytes()  # the key
+    assert not {t.tobytes() for t in first["shown"]} & {t.tobytes() for t in second["shown"]}
     assert b"P000" not in b"".join(array.tobytes() for array in first.values())
 
 
@@ -63,7 +70,7 @@ def test_the_sizes_told_are_those_of_the_groups(node: Node) -> None:
 def test_a_packet_of_another_partner_does_not_open(node: Node) -> None:
     packets = _packets(node)
     with pytest.raises(SealBroken):
-        accept(node, "shop-1", packets["pay-1"])
+        _accept(node, "shop-1", packets["pay-1"])
 
 
 @pytest.mark.parametrize("at", [0, 40, -1])
@@ -71,21 +78,34 @@ def test_a_packet_with_one_changed_byte_does_not_open(node: Node, at: int) -> No
     packet = bytearray(_packets(node)["pay-1"])
     packet[at] ^= 1
     with pytest.raises(SealBroken):
-        accept(node, "pay-1", bytes(packet))
+        _accept(node, "pay-1", bytes(packet))
     assert not (node.folder("pay-1") / "cohort.npz").exists()
 
 
 def test_a_packet_of_another_programme_does_not_open(node: Node, small: Path, tmp_path: Path) -> None:
     other = Node.of({"num-partitions": 1}, {"federation": str(small), "out": str(tmp_path / "run")}, 8)
     with pytest.raises(SealBroken):
-        accept(other, "pay-1", _packets(node)["pay-1"])
+        _accept(other, "pay-1", _packets(node)["pay-1"])
+
+
+def test_a_packet_of_another_plan_or_under_another_key_does_not_open(node: Node) -> None:
+    packet = _packets(node)["pay-1"]
+    with pytest.raises(SealBroken):
+        _accept(node, "pay-1", packet, plan="next")
+    with pytest.raises(SealBroken, match="signature"):
+        accept(Channel(node, "pay-1", "plan"), introduction(node, "shop-1"), packet)  # the wrong name
+    accept(Channel(node, "pay-1", "plan"), introduction(node, LENDER), packet)
+    forger = _node(node.federation.path, node.state.parent.parent / "forger")  # the same names, other keys
+    forged = hand_out(Channel(forger, LENDER, "plan"), {"pay-1": introduction(node, "pay-1")}, cohort_of(node).labels)
+    with pytest.raises(SealBroken, match="changed"):
+        accept(Channel(node, "pay-1", "plan"), introduction(forger, LENDER), forged.packets["pay-1"])
 
 
 def test_alignment_finds_each_holders_own_row_and_minus_one_for_the_absent(node: Node) -> None:
     packets = _packets(node)
     ids = load_cohort(node.federation, 0).ids.to_list()
     for name in NAMES:
-        accept(node, name, packets[name])
+        _accept(node, name, packets[name])
         own = table_of(node, name).ids.to_list()
         rows = aligned(node, name).rows
         known = set(own)
@@ -103,7 +123,7 @@ def test_absent_persons_are_never_counted_as_missing_values(files: Any, tmp_path
 
     files.table("payments.parquet", empty_first)
     node = _node(files.federation, tmp_path / "run")
-    accept(node, "pay-1", _packets(node)["pay-1"])
+    _accept(node, "pay-1", _packets(node)["pay-1"])
     table = table_of(node, "pay-1")
     assert table.encoding is not None
     place = load_cohort(node.federation, 0).ids.to_list().index(table.ids[0])
@@ -143,10 +163,8 @@ def test_a_private_key_is_made_once_and_for_its_owner_only(node: Node) -> None:
 
 def test_a_partner_outside_the_federation_gets_no_packet(node: Node) -> None:
     """Labels go to declared partners only, whoever the coordinator names."""
-    from model.inputs import InputError
-
     with pytest.raises(InputError):
-        hand_out(node, {"stranger": public_key_of(node, "pay-1")}, cohort_of(node).labels)
+        hand_out(Channel(node, LENDER, "plan"), {"stranger": introduction(node, "pay-1")}, cohort_of(node).labels)
 
 
 def test_the_packet_has_one_length_for_every_partner(node: Node) -> None:

@@ -13,11 +13,16 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.common.serde import message_to_proto
 
 from clients.app import app
+from clients.config import Node
+from clients.identity import introduction
+from clients.packets import Channel
 from model.wire import COHORT, DESCRIBE, ERRORS, FUSE, SUBSCORES, TRAIN
 from privacy.chain import Chain
+from privacy.plan import digest
 from server.config import RunConfig
 from server.phases import Programme
 from simulations.loopback import FIRST_NODE, LoopbackGrid
+from tests.envelopes import anew
 
 MARK = "SECRET-4711"
 KINDS = (DESCRIBE, COHORT, TRAIN, SUBSCORES, FUSE)
@@ -27,11 +32,12 @@ class Recorded:
     """A finished run whose every message can be sent again, changed or not."""
 
     def __init__(self, federation: Path, out: Path, epsilon: str = "1.0") -> None:
-        config = {"federation": str(federation), "out": str(out), "epsilon": epsilon, "wait": 0.1}
+        self.config = config = {"federation": str(federation), "out": str(out), "epsilon": epsilon, "wait": 0.1}
         nodes = [{"partition-id": i, "num-partitions": 5} for i in range(5)]
         sent: list[tuple[int, Message]] = []
         self.grid = LoopbackGrid(app, nodes, config, tamper=lambda node, message: sent.append((node, message)))
-        self.outcome = Programme(self.grid, RunConfig.parse(config)).run()
+        programme = Programme(self.grid, RunConfig.parse(config))
+        self.outcome, self.exchange = programme.run(), programme.exchange
         self.sent, self.state = tuple(sent), out / "nodes"
 
     def again(self, kind: str, change: Callable[[Any, RecordDict], None] = lambda data, content: None) -> Any:
@@ -42,7 +48,11 @@ class Recorded:
         data = json.loads(str(record["json"]))
         change(data, content)
         record["json"] = json.dumps(data)
-        return next(iter(self.grid.send_and_receive([Message(content, dst_node_id=node, message_type=kind)])))
+        return self.send(content, node, kind)
+
+    def send(self, content: RecordDict, node: int, kind: str, receiver: str = "") -> Any:
+        """The reply to an order that the coordinator signs anew, to whom it was for unless told otherwise."""
+        return next(iter(self.grid.send_and_receive([anew(self.exchange, content, node, kind, receiver)])))
 
     def charges(self, name: str) -> int:
         """Number of plans in a holder's ledger."""
@@ -72,7 +82,7 @@ def test_replies_hold_the_allow_listed_keys_and_nothing_else(run: Recorded) -> N
         reply = run.again(kind)
         assert set(_config(reply)) == allowed[kind]
         assert not reply.content.metric_records
-        assert set(reply.content) == ({"config", "arrays"} if kind in (TRAIN, FUSE) else {"config"})
+        assert set(reply.content) == {"config", "signed", *(["arrays"] if kind in (TRAIN, FUSE) else [])}
 
 
 def test_the_plain_part_of_each_reply_holds_public_facts_only(run: Recorded) -> None:
@@ -90,9 +100,19 @@ def test_the_plain_part_of_each_reply_holds_public_facts_only(run: Recorded) -> 
 
 def test_the_lenders_description_states_the_terms(run: Recorded) -> None:
     reply = next(m for m in run.sent if m[0] == FIRST_NODE and m[1].metadata.message_type == DESCRIBE)
-    answer = next(iter(run.grid.send_and_receive([Message(reply[1].content, FIRST_NODE, DESCRIBE)])))
+    answer = run.send(reply[1].content, FIRST_NODE, DESCRIBE)
     terms = json.loads(_config(answer)["json"])["programme"]
-    assert set(terms) == {"name", "federation", "privacy", "total", "partners", "on_failure", "sizes", "roles"}
+    assert set(terms) == {
+        "name",
+        "federation",
+        "privacy",
+        "total",
+        "partners",
+        "on_failure",
+        "sizes",
+        "roles",
+        "alignment",
+    }
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -122,7 +142,7 @@ def test_values_of_a_broken_file_never_appear_in_a_reply_or_a_log(
     for kind in (COHORT, TRAIN, SUBSCORES, FUSE):
         reply = run.again(kind)
         assert _config(reply)["error"] in ERRORS
-        assert set(reply.content) == {"config"}
+        assert set(reply.content) == {"config", "signed"}
         assert MARK.encode() not in _wire(reply)
         assert MARK not in caplog.text
 
@@ -139,9 +159,8 @@ def test_a_label_that_is_none_is_not_told(files: Any, tmp_path: Path, caplog: py
 @pytest.mark.parametrize("kind", [COHORT, TRAIN, SUBSCORES, FUSE])
 @pytest.mark.parametrize("content", ["{", "[]", '"x"', "{}"])
 def test_a_malformed_message_is_a_protocol_error(run: Recorded, kind: str, content: str) -> None:
-    node = FIRST_NODE
     record = RecordDict({"config": ConfigRecord({"json": content})})
-    reply = next(iter(run.grid.send_and_receive([Message(record, dst_node_id=node, message_type=kind)])))
+    reply = run.send(record, FIRST_NODE, kind, "lender")
     assert dict(_config(reply)) == {"error": "protocol"}
 
 
@@ -162,8 +181,9 @@ def test_a_node_answers_for_nobody_else(run: Recorded, kind: str) -> None:
 @pytest.mark.parametrize("kind", [COHORT, FUSE])
 def test_a_partner_never_plays_the_lender(run: Recorded, kind: str) -> None:
     message = next(m for _, m in run.sent if m.metadata.message_type == kind)
-    reply = next(iter(run.grid.send_and_receive([Message(message.content, FIRST_NODE + 1, kind)])))
-    assert dict(_config(reply)) == {"error": "input"}
+    for receiver in ("lender", "pay-1"):
+        reply = run.send(message.content, FIRST_NODE + 1, kind, receiver)
+        assert dict(_config(reply)) == {"error": "input"}
 
 
 def test_a_tampered_sealed_packet_is_reported_and_not_used(run: Recorded) -> None:
@@ -191,6 +211,25 @@ def test_fusing_again_draws_no_second_noise_for_one_charge(run: Recorded) -> Non
     assert first["table"] == run.outcome.bundle.table.to_dict()
 
 
+def _seal_again(run: Recorded, data: Any, content: RecordDict, before: str) -> None:
+    """Has every partner say under another plan what it said under the plan before: else nothing would open."""
+    node = Node.of({"num-partitions": 1}, run.config, 1)
+    record, lender = content.config_records["config"], introduction(node, "lender")
+    for partner in data["partners"]:
+        name = partner["name"]
+        told = Channel(node, "lender", before).open(name, partner["keys"], record[f"sealed-{name}"], "subscores")
+        record[f"sealed-{name}"] = Channel(node, name, digest(data["plan"])).seal("lender", lender, told, "subscores")
+
+
+def test_sub_scores_of_one_plan_do_not_open_for_another(run: Recorded) -> None:
+    def renamed(data: Any, content: RecordDict) -> None:
+        del content
+        data["plan"]["run"] = "another"
+
+    told = json.loads(_config(run.again(FUSE, renamed))["json"])
+    assert told == {"unopened": ["pay-1", "shop-1", "shop-2", "tax-1"]}
+
+
 UNDERSTATED = [("bound", 1e-9), ("count", 1), ("probability", 1e-3), ("noise_multiplier", 0.0)]
 
 
@@ -204,8 +243,9 @@ def test_a_fusion_order_that_understates_its_price_is_refused(
     """Another line makes it another plan, so that no stored answer hides what happens."""
 
     def understate(data: Any, content: RecordDict) -> None:
-        del content
+        before = digest(data["plan"])
         next(line for line in data["plan"]["lines"] if line["name"] == f"fusion/{part}")[field] = value
+        _seal_again(run, data, content, before)
 
     before = run.charges("lender")
     assert _config(run.again(FUSE, understate)).get("error") in ("input", "budget")
@@ -214,8 +254,9 @@ def test_a_fusion_order_that_understates_its_price_is_refused(
 
 def test_a_second_plan_beyond_the_lenders_ceiling_is_refused(run: Recorded) -> None:
     def renamed(data: Any, content: RecordDict) -> None:
-        del content
+        before = digest(data["plan"])
         data["plan"]["run"] = "another"
+        _seal_again(run, data, content, before)
 
     before = run.charges("lender")
     assert dict(_config(run.again(FUSE, renamed))) == {"error": "budget"}
@@ -232,7 +273,7 @@ def test_the_size_of_replies_does_not_depend_on_the_rows_a_partner_holds(files: 
         replies = []
         for kind in (DESCRIBE, TRAIN, SUBSCORES):
             message = next(m for n, m in run.sent if n == node and m.metadata.message_type == kind)
-            replies.append(next(iter(run.grid.send_and_receive([Message(message.content, node, kind)]))))
+            replies.append(run.send(message.content, node, kind))
         content = [{k: len(v) for k, v in _config(r).items()} for r in replies]
         arrays = {k: a.numpy().shape for k, a in replies[1].content.array_records["arrays"].items()}
         sizes.append((content, arrays))

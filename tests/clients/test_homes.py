@@ -121,15 +121,16 @@ def test_homes_are_told_for_one_choice_of_partners_a_plan(at: Any) -> None:
     from server.exchange import Post
 
     names = ("shop-1", "shop-2")
-    key = at.roster.lender.key
-    posts = [Post(n, at.roster.members[n].node, {"holder": n, "key": key}) for n in names]
-    sealed = {n: answer.sealed("sealed") for n, answer in at.exchange.ask(PRESENCE, posts).items()}
 
     def asked(*some: str, **changes: Any) -> Any:
-        document = at.document("ecommerce/shop-1", **changes)
-        order = {"plan": document, "keys": {n: at.roster.members[n].key for n in some}}
+        document, members = at.document("ecommerce/shop-1", **changes), [at.roster.members[n] for n in names]
+        lender = {"lenders": json.dumps(at.roster.lender.public).encode()}
+        posts = [Post(m.name, m.node, {"holder": m.name, "plan": document}, sealed=lender) for m in members]
+        sealed = {n: answer.sealed("sealed") for n, answer in at.exchange.ask(PRESENCE, posts).items()}
+        order = {"plan": document, "keys": {n: at.roster.members[n].public for n in some}}
         post = Post("lender", at.roster.lender.node, order, sealed={f"sealed-{n}": sealed[n] for n in some})
-        return at.send(HOMES, post).content.config_records["config"]
+        answer = at.exchange.ask(HOMES, [post]).get("lender")
+        return answer.content.config_records["config"] if answer else {"error": at.exchange.failures["lender"]}
 
     assert "error" not in asked(*names)  # the same choice again
     assert asked("shop-1")["error"] == "input"

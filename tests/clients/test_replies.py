@@ -15,8 +15,10 @@ from clients.app import app
 from clients.handlers import _padded
 from model.wire import BINS, COHORT, DESCRIBE, FUSE, HOMES, PRESENCE, SUBSCORES, TRAIN
 from server.config import RunConfig
+from server.exchange import Exchange
 from server.phases import Programme
 from simulations.loopback import FIRST_NODE, LoopbackGrid
+from tests.envelopes import anew
 
 VALUE, PERSON = 987654.321, "MARKER-ID-77"
 COHORT_SIZE, PARTNERS = 600, ("pay-1", "pay-2")
@@ -60,7 +62,8 @@ class Overheard:
                 return reply
 
         self.grid = Ear(app, nodes, config)
-        Programme(self.grid, RunConfig.parse(config)).run()
+        self.programme = Programme(self.grid, RunConfig.parse(config))
+        self.programme.run()
         self.state = out / "nodes"
 
     def sizes(self) -> dict[tuple[str, int], list[tuple[int, int]]]:
@@ -111,7 +114,8 @@ def test_every_kind_of_reply_holds_its_allow_listed_keys_only(hear: Callable[...
         assert not content.metric_records
         arrays = content.array_records.get("arrays", {})
         assert set(arrays) == ARRAYS.get(kind, set())
-        assert set(content) == ({"config", "arrays"} if kind in ARRAYS else {"config"})
+        assert set(content) == {"config", "signed", *(["arrays"] if kind in ARRAYS else [])}
+        assert set(content.config_records["signed"]) == {"header", "signature", "verify"}
 
 
 def test_the_length_of_every_reply_is_the_same_for_few_rows_and_for_many(hear: Callable[..., Overheard]) -> None:
@@ -147,7 +151,7 @@ def test_markers_never_leave_where_a_handler_fails(
     )
     with caplog.at_level("DEBUG"):
         for _, node, message in [row for row in run.sent if row[0] == kind]:
-            again = Message(message.content, dst_node_id=node, message_type=kind)
+            again = anew(run.programme.exchange, message.content, node, kind)
             reply = next(iter(run.grid.send_and_receive([again])))
             wire = message_to_proto(reply).SerializeToString()
             assert not _marked(wire)
@@ -159,9 +163,12 @@ def test_markers_never_leave_where_a_handler_fails(
 
 def test_values_inside_a_malformed_message_are_not_repeated(small: Path, caplog: pytest.LogCaptureFixture) -> None:
     grid = LoopbackGrid(app, [{"partition-id": 0, "num-partitions": 1}], {"federation": str(small)})
+    exchange = Exchange(grid, 5.0)
     for kind in ALLOWED:
         record = RecordDict({"config": ConfigRecord({"json": f'{{"holder": "{PERSON}", "keys": {VALUE}}}'})})
-        reply = next(iter(grid.send_and_receive([Message(record, FIRST_NODE, kind)])))
+        receiver = f"node-{FIRST_NODE}" if kind == DESCRIBE else "pay-1"
+        order = exchange.outbox.address(record, kind, receiver, {})
+        reply = next(iter(grid.send_and_receive([Message(order, FIRST_NODE, kind)])))
         assert PERSON.encode() not in message_to_proto(reply).SerializeToString()
     assert PERSON not in caplog.text
 

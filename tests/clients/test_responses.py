@@ -10,14 +10,14 @@ from scipy import stats
 
 from clients.cohort import aligned, cohort_of, hand_out
 from clients.config import Node
-from clients.identity import private_key, public_key_of
+from clients.identity import introduction
 from clients.orders import Agreement, reserve
+from clients.packets import Channel
 from clients.responses import told_labels
 from clients.training import Order, train
 from model.inputs import InputError
 from model.scorecard import start
 from model.wire import HELD_OUT, TRAIN_ROWS, unpack
-from privacy.envelope import unseal
 from privacy.mechanisms import respond
 from privacy.noise import Csprng
 from privacy.plan import LabelResponse
@@ -72,8 +72,8 @@ def test_unbiased_labels_are_right_on_average() -> None:
 
 def test_packets_hold_responses_and_true_labels_stay_at_the_lender(node: Node) -> None:
     cohort, told = cohort_of(node), told_labels(node, LOUD)
-    packet = hand_out(node, {"pay-1": public_key_of(node, "pay-1")}, told)["pay-1"]
-    opened = unpack(unseal(private_key(node.folder("pay-1")), packet, f"{node.programme}|cohort|pay-1"))
+    packet = hand_out(Channel(node, "lender", "plan"), {"pay-1": introduction(node, "pay-1")}, told).packets["pay-1"]
+    opened = unpack(Channel(node, "pay-1", "plan").open("lender", introduction(node, "lender"), packet, "cohort"))
     np.testing.assert_array_equal(opened["labels"], told)
     own, train = aligned(node, "lender"), cohort.group == TRAIN_ROWS
     np.testing.assert_array_equal(own.labels[train], cohort.labels[train])

@@ -11,8 +11,9 @@ import pytest
 
 from clients.cohort import aligned, cohort_of, hand_out, table_of
 from clients.config import Node
-from clients.fusing import _merged, _reasons
+from clients.fusing import _merged, reasons_of
 from clients.orders import Agreement, reserve
+from clients.packets import Channel
 from clients.scoring import BUCKET_E6, FAMILIES, Evidence, score
 from model.averages import families_of
 from model.blocks import Block
@@ -157,7 +158,7 @@ def test_shops_in_the_other_order_give_the_other_voice(files: Any, tmp_path: Pat
 def test_reasons_are_told_as_family_and_micro_logit() -> None:
     families, shortfalls = np.array([[1, 0], [0, -1]], np.int8), np.array([[3, 1], [2, 0]], np.int16)
     evidence = Evidence(np.zeros(2, np.int32), np.zeros(2, np.float32), families, shortfalls, ("a", "b"))
-    assert _reasons(evidence) == [f"b:{3 * BUCKET_E6};a:{BUCKET_E6}", f"a:{2 * BUCKET_E6}"]
+    assert reasons_of(evidence) == [f"b:{3 * BUCKET_E6};a:{BUCKET_E6}", f"a:{2 * BUCKET_E6}"]
 
 
 def test_a_holder_without_a_block_scores_nothing(files: Any, tmp_path: Path, scored: Any) -> None:
@@ -165,7 +166,7 @@ def test_a_holder_without_a_block_scores_nothing(files: Any, tmp_path: Path, sco
     node = Node.of(
         {"num-partitions": 1}, {"federation": str(files.federation), "out": str(tmp_path), "epsilon": "inf"}, 7
     )
-    hand_out(node, {}, cohort_of(node).labels)
+    hand_out(Channel(node, "lender", "plan"), {}, cohort_of(node).labels)
     with pytest.raises(InputError, match="is not this holder's"):
         scored(node, "lender", np.zeros(3))
 

@@ -11,10 +11,13 @@ from flwr.common.serde import message_to_proto
 
 from clients.app import app
 from model.wire import DESCRIBE, ERRORS
+from privacy.signing import new_signing_key
 from server.exchange import Answer, Exchange, Post
 from simulations.loopback import LoopbackGrid
+from tests.envelopes import reply_of
 
 MARK = "SECRET-4711"
+KEY = new_signing_key()
 
 
 class _Scripted(LoopbackGrid):
@@ -35,11 +38,15 @@ class _Scripted(LoopbackGrid):
 
 
 def _good(i: int, message: Message) -> Message:
-    return Message(RecordDict({"config": ConfigRecord({"json": json.dumps({"i": i})})}), reply_to=message)
+    return _with(json=json.dumps({"i": i}))(i, message)
 
 
 def _with(**config: Any) -> Any:
-    return lambda i, message: Message(RecordDict({"config": ConfigRecord(config)}), reply_to=message)
+    return lambda i, message: _signed(RecordDict({"config": ConfigRecord(config)}), message)
+
+
+def _signed(content: RecordDict, message: Message) -> Message:
+    return Message(reply_of(message.content, content, "pay-1", KEY), reply_to=message)
 
 
 def _posts(count: int) -> list[Post]:
@@ -92,11 +99,11 @@ def test_the_reason_of_a_flower_error_is_never_kept(caplog: pytest.LogCaptureFix
 @pytest.mark.parametrize(
     "reply",
     [
-        lambda i, m: Message(RecordDict(), reply_to=m),
+        lambda i, m: _signed(RecordDict(), m),
         _with(other=1),
         _with(json="{"),
         _with(json=3),
-        lambda i, m: Message(RecordDict({"config": ArrayRecord({"x": Array(np.zeros(1))})}), reply_to=m),
+        lambda i, m: _signed(RecordDict({"config": ArrayRecord({"x": Array(np.zeros(1))})}), m),
     ],
     ids=["empty", "no-json", "broken-json", "number", "arrays"],
 )

@@ -19,6 +19,7 @@ from server.phases import Outcome, Programme
 from simulations import run as run_module
 from simulations.loopback import FIRST_NODE, LoopbackGrid
 from simulations.run import Settings, simulate
+from tests.envelopes import key_of, reply_of
 
 MARK = "SECRET-4711"
 PAY, SHOP_1, TAX = FIRST_NODE + 1, FIRST_NODE + 2, FIRST_NODE + 4
@@ -151,6 +152,8 @@ def test_fewer_nodes_than_holders_play_several_each(small: Path, tmp_path: Path,
 class _Changed(LoopbackGrid):
     """A grid that changes one node's replies to one kind of message before they arrive."""
 
+    state: Path
+
     def change(self, node: int, kind: str, how: Callable[[Any], None]) -> None:
         self._deliver_plain, self._changed = self._deliver, (node, kind, how)
         self._deliver = self._spoilt  # type: ignore[method-assign]
@@ -160,6 +163,7 @@ class _Changed(LoopbackGrid):
         node, kind, how = self._changed
         if reply is not None and (message.metadata.dst_node_id, message.metadata.message_type) == (node, kind):
             how(reply.content)
+            reply_of(message.content, reply.content, "pay-1", key_of(self.state, "pay-1"))
         return reply
 
 
@@ -192,6 +196,7 @@ def test_a_partner_that_answers_nonsense_is_treated_like_one_that_fails(
     settings = {"federation": str(small), "out": str(tmp_path), "wait": 0.1, "on-failure": on_failure}
     grid = _Changed(app, [{"partition-id": i, "num-partitions": 5} for i in range(5)], settings)
     grid.change(PAY, kind, how)
+    grid.state = tmp_path / "nodes"
     programme = Programme(grid, RunConfig.parse(settings))
     if on_failure == "stop":
         with pytest.raises(RunFailed, match="pay-1"):

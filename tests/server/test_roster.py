@@ -18,6 +18,7 @@ from server.exchange import Exchange
 from server.identity import Coordinator
 from server.roster import Member, Roster, discover
 from simulations.loopback import FIRST_NODE, LoopbackGrid
+from tests.envelopes import key_of, reply_of
 
 PAY = FIRST_NODE + 1
 PARTNERS = {"pay-1", "shop-1", "shop-2", "tax-1"}
@@ -29,7 +30,7 @@ class _Described(LoopbackGrid):
     def __init__(self, federation: Path, out: Path, how: Callable[[dict[str, Any]], None]) -> None:
         nodes = [{"partition-id": i, "num-partitions": 5} for i in range(5)]
         super().__init__(app, nodes, {"federation": str(federation), "out": str(out)})
-        self._how = how
+        self._how, self._out = how, out
 
     def _deliver(self, message: Message) -> Message | None:
         reply = super()._deliver(message)
@@ -38,6 +39,7 @@ class _Described(LoopbackGrid):
             told = json.loads(str(record[JSON]))
             self._how(told["holders"][0])
             record[JSON] = json.dumps(told)
+            reply_of(message.content, reply.content, "pay-1", key_of(self._out / "nodes", "pay-1"))
         return reply
 
 

@@ -12,10 +12,13 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from model import blocks
 from model.wire import LAST, key
 from privacy.plan import digest
+from privacy.signing import new_signing_key, verify_key
 from server.failures import RunFailed
 from server.strategy import BlockStrategy, note_head
+from tests.envelopes import plain, reply_of
 
 NAMES = ("lender", "pay-1", "shop-1", "shop-2", "tax-1")
+KEYS = {name: new_signing_key() for name in NAMES}
 Reply = Callable[[str, Message], dict[str, Array]]
 
 
@@ -23,6 +26,7 @@ Reply = Callable[[str, Message], dict[str, Array]]
 def strategy(stage: Any, small: Path) -> BlockStrategy:
     """A strategy about to begin its first round."""
     at = stage(small)
+    at.exchange.outbox.known = {name: verify_key(key) for name, key in KEYS.items()}
     return BlockStrategy(at.exchange, at.roster, at.plan, dict(at.parcels), {})
 
 
@@ -53,7 +57,8 @@ def _value(message: Message, value: float) -> dict[str, Array]:
 
 def _reply(message: Message, arrays: dict[str, Array]) -> Message:
     content = RecordDict({"config": ConfigRecord({"json": "{}"}), "arrays": ArrayRecord(arrays)})
-    return Message(content, reply_to=message)
+    label = plain(message.content)["label"]
+    return Message(reply_of(message.content, content, label, KEYS[label]), reply_to=message)
 
 
 def _round(strategy: BlockStrategy, change: Reply, server_round: int = 1) -> ArrayRecord:

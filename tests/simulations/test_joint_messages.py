@@ -13,6 +13,7 @@ from flwr.common.serde import message_to_proto
 from clients.joint_handlers import HANDLERS
 from model.wire import ERRORS
 from server.failures import RunFailed
+from tests.envelopes import resign
 from tests.joint_world import CHUNK, MARK_ID, MARK_VALUE, Run, World, node_of, write_world
 
 EPSILON = 8.0
@@ -63,6 +64,7 @@ def test_a_packet_of_another_or_altered_opens_nothing(world: World, tmp_path: Pa
     def tamper(node: int, message: Message) -> str | None:
         if message.metadata.message_type == kind:
             change(message.content.config_records["config"])
+            resign(run.programme.exchange, message)
         return None
 
     run = Run(world, tmp_path / "out", EPSILON, tamper=tamper)
@@ -81,10 +83,12 @@ def test_a_packet_of_another_plan_opens_nothing(world: World, finished: Run, tmp
     def tamper(node: int, message: Message) -> str | None:
         if message.metadata.message_type == kind:
             message.content.config_records["config"][name] = old[name]
+            resign(run.programme.exchange, message)
         return None
 
+    run = Run(world, tmp_path / "out", EPSILON, tamper=tamper)
     with pytest.raises(RunFailed, match=r"lender \(seal\)"):
-        Run(world, tmp_path / "out", EPSILON, tamper=tamper).go()
+        run.go()
 
 
 def test_nothing_of_a_person_is_in_the_open(finished: Run, caplog: pytest.LogCaptureFixture) -> None:
@@ -96,7 +100,7 @@ def test_nothing_of_a_person_is_in_the_open(finished: Run, caplog: pytest.LogCap
     for kind, _, reply in finished.replies:
         if kind in HANDLERS:
             record = reply.content.config_records["config"]
-            assert set(reply.content) == {"config"}
+            assert set(reply.content) == {"config", "signed"}
             assert set(json.loads(str(record["json"]))) == {"holder", "head"}
 
 
@@ -133,7 +137,8 @@ def test_secrets_are_for_their_owner_only(world: World, tmp_path: Path) -> None:
     left = {p.name for p in (tmp_path / "ledger").rglob("joint-*/*")}
     assert left == {"over"}
     for holder in ("lender", "pay-1", "pay-2", "shop"):
-        assert {p.name for p in (run.ledger / holder).iterdir() if p.is_dir()} == {f"joint-{run.table.plan.id}"}  # type: ignore[operator]
+        kept = {p.name for p in (run.ledger / holder).iterdir() if p.is_dir()}  # type: ignore[operator]
+        assert kept == {f"joint-{run.table.plan.id}", "models"}  # and which published versions it knows
 
 
 @pytest.mark.parametrize("kind", ["query.rows", "query.deal", "query.multiply", "train.sums", "query.tables"])

@@ -120,7 +120,7 @@ def test_every_reply_holds_allow_listed_keys_only(
     assert {kind for kind, _ in overheard} == set(ALLOWED)
     for kind, reply in overheard:
         content = reply.content
-        assert set(content) <= {wire.CONFIG, wire.ARRAYS}
+        assert {wire.CONFIG, wire.SIGNED} <= set(content) <= {wire.CONFIG, wire.SIGNED, wire.ARRAYS}
         config = content.config_records[wire.CONFIG]
         assert set(config) <= ALLOWED[kind]
         assert set(json.loads(str(config["json"]))) <= FIELDS.get(kind, {"holder"})

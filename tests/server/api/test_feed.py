@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from clients.receipts import signed
 from model.limits.fields import plain, read
-from server.decisions.receipts import Receipt, signed
+from model.limits.receipt import Receipt
 
 LATE = {"covered": True, "consent": True}
 FRESH = {"covered": True, "consent": True, "logit_e6": 0, "as_of": "2026-11-25T01:00:00Z", "tenure_months": 24}

@@ -10,10 +10,11 @@ from uuid import uuid4
 
 import pytest
 
+from clients.receipts import signed
 from model.limits.fields import plain
+from model.limits.receipt import Receipt
 from server.decisions import partners
 from server.decisions.database import begin
-from server.decisions.receipts import Receipt, signed
 
 LATE = {"covered": True, "consent": True}
 FRESH = {"covered": True, "consent": True, "logit_e6": 0, "as_of": "2026-11-25T01:00:00Z", "tenure_months": 24}
