@@ -40,15 +40,24 @@ def init(
 
 
 @partner.command("renew")
-def renew(folder: Dir) -> None:
-    """Write the request anew, with the keys that are there: after a contract's next version, or where it was lost.
+def renew(
+    folder: Dir,
+    new_keys: Annotated[bool, typer.Option("--new-keys", help="Make new keys; the older ones are put aside.")] = False,
+) -> None:
+    """Write the request anew: after a contract's next version, where it was lost, or with new keys.
+
+    With new keys the node answers nobody until the coordinator enrolled them (--replace) and it joined again.
 
     Example: fedscore partner renew pay-1
     """
-    from clients.partner import joining
+    from clients.partner import joining, standing
 
     own = Folder.open(folder)
-    joining.renew(own)
+    if new_keys:
+        with standing.alone(own):
+            joining.renew(own, new_keys)
+    else:
+        joining.renew(own)
     _say(f"{own.request}: send it to the coordinator")
     _say(f"fingerprint of {own.node.holder}: {fingerprint(joining.request_of(own).holder.verify)}")
 

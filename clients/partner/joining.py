@@ -23,6 +23,8 @@ from privacy.enrolment import Enrolled, EnrolmentError, Request, Welcome, finger
 from privacy.envelope import SealBroken
 from privacy.signing import announcement, new_signing_key
 
+_KEYS = ("seal.key", "sign.key")
+
 
 @dataclass(frozen=True)
 class Wish:
@@ -55,9 +57,15 @@ def make(root: Path, wish: Wish) -> Folder:
     return Folder.open(root)
 
 
-def renew(folder: Folder) -> None:
-    """Writes the request anew, with the keys that are there: for a new contract or a lost file."""
+def renew(folder: Folder, new_keys: bool = False) -> None:
+    """Writes the request anew: for a new contract or a lost file with the keys that are there, or with new ones.
+
+    Older keys are put aside as `*.old`. Whatever the holder keeps beside them, its ledger first of all, stays.
+    """
     federation = folder.node.read_federation()
+    for key in (folder.node_key, *(folder.node.durable / name for name in _KEYS)) if new_keys else ():
+        if key.exists():
+            key.replace(key.with_name(f"{key.name}.old"))
     own = federation.holder(folder.node.holder)
     write_text(folder.request, _request(folder, own.contract.sha256 if own.contract else ""))
 

@@ -253,6 +253,25 @@ def test_leaving_keeps_keys_and_ledger_and_ends_all_trust(
     assert "number must be above 1" in older.err
 
 
+def test_new_keys_are_shown_as_changed_and_the_older_welcome_fits_no_longer(
+    holder: Callable[[str], Folder], hub: Hub, run_cli: Run
+) -> None:
+    pay, tax = holder("pay-1"), holder("tax-1")
+    first = hub.welcome(pay, tax)
+    for folder, path in ((pay, first), (tax, hub.welcome(tax, pay))):
+        assert run_cli("partner", "join", folder.root, path, "--yes").code == 0
+    old = request_of(pay)
+    assert run_cli("partner", "renew", pay.root, "--new-keys").code == 0
+    new = request_of(pay)
+    assert new.node_key != old.node_key
+    assert {new.holder.key, new.holder.verify}.isdisjoint({old.holder.key, old.holder.verify})
+    assert "does not enrol pay-1 with the keys of" in run_cli("partner", "join", pay.root, first, "--yes").err
+    assert run_cli("partner", "join", pay.root, hub.welcome(pay, tax, number=2), "--yes").code == 0
+    shown = run_cli("partner", "join", tax.root, hub.welcome(tax, pay, number=2), "--yes").out
+    assert f"CHANGED, was {fingerprint(old.holder.verify)}" in shown
+    assert fingerprint(new.holder.verify) in shown
+
+
 @pytest.mark.parametrize("command", ["check", "status", "start", "stop", "ledger", "leave", "renew"])
 def test_a_folder_that_is_none_is_one_line(tmp_path: Path, run_cli: Run, command: str) -> None:
     ended = run_cli("partner", command, tmp_path)

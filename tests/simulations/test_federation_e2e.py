@@ -167,6 +167,19 @@ def test_a_bundle_that_nobody_allowed_runs_on_no_node(fed: Federation, first: di
     assert not (tmp_path / "taken").exists()
 
 
+def test_a_partner_with_new_keys_comes_back(fed: Federation, first: dict[str, Any]) -> None:
+    fed.done("partner", "stop", "shop-2")
+    told = fed.done("partner", "renew", "shop-2", "--new-keys")
+    assert fed.call("coordinator", "enrol", "hub", "shop-2/request.json", "--yes").returncode == 2
+    fed.done("coordinator", "enrol", "hub", "shop-2/request.json", "--yes", "--replace")
+    shown = fed.done("partner", "join", "lender", "hub/welcomes/lender.welcome.json", "--yes")
+    fed.each("partner", "join", "{}", "hub/welcomes/{}.welcome.json", "--yes", names=HOLDERS[1:])
+    fed.done("partner", "start", "shop-2", "--background")
+    fed.done("partner", "status", "shop-2")
+    assert told.split(": ")[-1].strip() in shown  # the others saw the new fingerprint
+    fed.done("coordinator", "score", "hub", FIRST)  # signed and sealed with the new keys
+
+
 def test_whoever_is_expelled_is_gone_for_all(fed: Federation, first: dict[str, Any]) -> None:
     before = fed.hub
     fed.done("coordinator", "expel", "hub", "tax-1")
