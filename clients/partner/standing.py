@@ -27,6 +27,7 @@ SILENT = 90.0  # seconds without a heartbeat after which a node counts as cut of
 @contextmanager
 def alone(folder: Folder) -> Iterator[None]:
     """Holds the folder's lock; raises `InputError` where its node runs already."""
+    folder.run.mkdir(mode=0o700, exist_ok=True)
     with (folder.run / "lock").open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
