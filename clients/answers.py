@@ -1,9 +1,9 @@
 """What a partner has answered of whom, for which model version: each person once, then the same bytes for ever.
 
 A lender that is answered twice of one person and version, on other data or in another roster, learns the difference;
-one that is answered for many versions solves for features, and one that is answered of anybody learns who is whose
-customer. So an answer is kept before it leaves, a version belongs to one roster, and new versions and answers are
-counted by the year.
+one that is answered for many versions solves for features, and one that may show anybody learns who is whose customer.
+So an answer is kept before it leaves, a version belongs to one roster, and new versions, answers and lists of persons
+that are compared are counted by the year.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ CREATE TABLE IF NOT EXISTS model (version TEXT PRIMARY KEY, roster TEXT NOT NULL
 CREATE TABLE IF NOT EXISTS answer (
     version TEXT NOT NULL, person BLOB NOT NULL, request TEXT NOT NULL, reply BLOB NOT NULL, at TEXT NOT NULL,
     PRIMARY KEY (version, person)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS compared (
+    party TEXT NOT NULL, list TEXT NOT NULL, counted INTEGER NOT NULL, at TEXT NOT NULL, PRIMARY KEY (party, list)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS answered_at ON answer (at);
 """
@@ -90,6 +93,60 @@ def once(
     return [found[key] for key in keys]
 
 
+def admit(folder: Path, version: Version) -> None:
+    """Counts a version, unless it was counted before; raises `InputError` where it is one too many this year."""
+    with _opened(folder / FILE) as database:
+        _admit(database, version)
+
+
+def room(folder: Path, most: int, now: datetime) -> None:
+    """Raises `InputError` where no new version may be answered for this year."""
+    with _opened(folder / FILE) as database:
+        _room(database, most, now)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A list of persons that another party shows.
+
+    Attributes:
+        party: which.
+        digest: of the list as it was shown.
+        counted: for how much it counts.
+        limit: what is said to be reached.
+        most: how much a year.
+        now: with an offset.
+    """
+
+    party: str
+    digest: str
+    counted: int
+    limit: str
+    most: int
+    now: datetime
+
+
+def compare(folder: Path, shown: Compared) -> None:
+    """Counts a list, on disk, before anybody is looked for in it; the same list again is free.
+
+    Who is found in it tells whose customer somebody is, and so does who is not: all persons of a list count.
+
+    Raises:
+        InputError: where it is too much for this year.
+    """
+    with _opened(folder / FILE) as database:
+        key = (shown.party, shown.digest)
+        if database.execute("SELECT 1 FROM compared WHERE party = ? AND list = ?", key).fetchone():
+            return
+        since = _told(shown.now - YEAR)
+        asked = "SELECT coalesce(sum(counted), 0) FROM compared WHERE party = ? AND at > ?"
+        before = database.execute(asked, (shown.party, since)).fetchone()[0]
+        if before + shown.counted > shown.most:
+            raise InputError("node.toml", f"limits.{shown.limit}", "is reached for this year", shown.most)
+        row = (*key, shown.counted, _told(shown.now))
+        database.execute("INSERT INTO compared VALUES (?, ?, ?, ?)", row)
+
+
 def versions(folder: Path) -> list[tuple[str, str]]:
     """The versions answered for, with the instant of each one's first answer, oldest first."""
     if not (folder / FILE).exists():
@@ -104,12 +161,15 @@ def _admit(database: sqlite3.Connection, version: Version) -> None:
         if known[0] != version.roster:
             raise InputError("order", "roster", "is not the one that this model version was answered in first")
         return
-    since = _told(version.now - YEAR)
-    count = database.execute("SELECT count(*) FROM model WHERE first_at > ?", (since,)).fetchone()[0]
-    if count >= version.most:
-        raise InputError("node.toml", "limits.max-models", "is reached for this year", version.most)
+    _room(database, version.most, version.now)
     row = (version.name, version.roster, _told(version.now))
     database.execute("INSERT INTO model VALUES (?, ?, ?)", row)
+
+
+def _room(database: sqlite3.Connection, most: int, now: datetime) -> None:
+    since = _told(now - YEAR)
+    if database.execute("SELECT count(*) FROM model WHERE first_at > ?", (since,)).fetchone()[0] >= most:
+        raise InputError("node.toml", "limits.max-models", "is reached for this year", most)
 
 
 def _allow(database: sqlite3.Connection, version: Version, more: int) -> None:

@@ -1,14 +1,16 @@
 """Scoring new applicants with a published model: the lender shows whom, partners answer, the lender fuses.
 
 Nothing is released: sub-scores go sealed to the lender, as in a run, and no ledger is charged. A partner answers
-for versions that it knows (`clients.published`), each person once a version, and so many versions and persons a year
-(`clients.answers`). It learns which of its own persons are applicants; the lender learns whom it has.
+for versions that it knows (`clients.published`), each person once a version, and so many versions a year; all persons
+that it is shown count, whether it has them or not (`clients.answers`). It learns which of its own persons are
+applicants; the lender learns whom it has.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients import answers, matching
-from clients.cohort import persons_of, table_of
+from clients.cohort import offered, persons_of, table_of
 from clients.config import Node
 from clients.files import read_columns
 from clients.ids import persons
@@ -36,6 +38,8 @@ from model.limits.table import MICRO
 from model.moments import BlockRows
 from model.wire import ABSENT, pack, unpack
 from privacy.matching import POINT, Bytes
+
+_log = logging.getLogger("fedscore.clients")
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -65,7 +69,7 @@ class Scoring:
     def node(self, node: Node) -> Node:
         """The node as it aligns applicants: its hidden sets fit no training cohort, nor another model's applicants.
 
-        Batches are not counted: answers are, person by person.
+        Lists and sets are counted over all models (`clients.answers`), so not by this node's programme.
         """
         limits = replace(node.limits, max_alignments=1 << 40)
         return replace(node, programme=f"{node.programme}|score|{self.model}", limits=limits)
@@ -105,31 +109,53 @@ def offer(channel: Channel, scoring: Scoring, told: Mapping[str, Any]) -> bytes:
 def show(
     channel: Channel, scoring: Scoring, receivers: Mapping[str, Mapping[str, Any]], offers: Mapping[str, bytes]
 ) -> dict[str, bytes]:
-    """The applicants, hidden and sealed for each partner, in order.
+    """The applicants, hidden and sealed for each partner, in order; none for one whose set cannot be answered.
 
     Args:
         channel: the lender's.
         receivers: by partner, its announcement.
         offers: by partner, the set that it sent; none where tokens are used.
+
+    Raises:
+        InputError: where the applicants cannot be used, or whom to show them is no partner.
+        ValueError: where nobody's set can be answered.
     """
     node = scoring.node(channel.node)
     table = applicants_of(node)
     ids = _named(node, table)
     _keep_order(node, scoring, ids)
     engine = matching.matcher(node, LENDER)
-    hidden, packets = matching.shown(node, ids, engine), {}
-    for name, told in receivers.items():
-        if name not in {p.name for p in node.federation.partners}:
-            raise InputError("order", "keys", "name a receiver that is no partner", name)
+    hidden = matching.shown(node, ids, engine)
+
+    def packet(name: str) -> bytes:
         items: Bytes = np.zeros((0, POINT), np.uint8)
         if name in offers:
-            items = unpack(channel.open(name, told, offers[name], "score-offer"))["items"].astype(np.uint8)
+            items = offered(channel.open(name, receivers[name], offers[name], "score-offer"))
+            most = ("max-alignments", channel.node.limits.max_alignments)
+            answers.compare(node.durable(LENDER), _compared(name, items, 1, most))
         answer = matching.answered(node, name, ids, items, engine)
         digest = np.array(hashlib.sha256(items.tobytes()).hexdigest())
         form = np.array(node.federation.id_form)
-        packet = pack(form=form, shown=hidden, answer=answer, set=digest)
-        packets[name] = channel.seal(name, told, packet, "applicants")
+        packed = pack(form=form, shown=hidden, answer=answer, set=digest)
+        return channel.seal(name, receivers[name], packed, "applicants")
+
+    packets, refused = {}, []
+    for name in receivers:
+        if name not in {p.name for p in node.federation.partners}:
+            raise InputError("order", "keys", "name a receiver that is no partner", name)
+        try:
+            packets[name] = packet(name)
+        except ValueError as error:  # whatever one sent, the others are shown them
+            _log.error("no applicants for %s: %s", name, type(error).__name__)
+            refused.append(error)
+    if refused and not packets:
+        raise refused[0]
     return packets
+
+
+def _compared(party: str, points: Bytes, counted: int, limit: tuple[str, int]) -> answers.Compared:
+    digest = hashlib.sha256(points.tobytes()).hexdigest()
+    return answers.Compared(party, digest, counted, *limit, datetime.now(UTC))
 
 
 def _keep_order(node: Node, scoring: Scoring, ids: Sequence[str]) -> None:
@@ -171,6 +197,8 @@ def answer(channel: Channel, scoring: Scoring, told: Mapping[str, Any], packet: 
         raise InputError("order", "applicants", "are more than limits.max-cohort, or written in another id-form")
     ids = persons_of(node, name)
     shown, answered = (arrays[part].astype(np.uint8, casting="safe") for part in ("shown", "answer"))
+    most = ("max-applicants", node.limits.max_applicants)
+    answers.compare(node.durable(name), _compared(LENDER, shown, len(shown), most))
     rows = matching.rows(node, name, ids, (str(arrays["set"]), shown, answered))
     here = np.flatnonzero(rows >= 0)
     limits, now = node.limits, datetime.now(UTC)

@@ -10,7 +10,6 @@ from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,7 +126,7 @@ def hand_out(
             answer = matching.answered(node, name, ids, items, engine)
             told_of = {"answer": answer, "set": np.array(hashlib.sha256(items.tobytes()).hexdigest())}
             packets[name] = channel.seal(name, told, pack(**common, **told_of), "cohort")
-        except (ValueError, KeyError, EOFError, BadZipFile) as error:  # whatever one sent, the others get their answer
+        except (ValueError, KeyError, TypeError) as error:  # whatever one sent, the others get their answer
             refused[name] = {SealBroken: "seal", InputError: "input"}.get(type(error), "protocol")
             known = isinstance(error, SealBroken | InputError | MatchRefused)
             _log.error("no cohort for %s: %s", name, error if known else type(error).__name__)
@@ -138,11 +137,17 @@ def _offered(channel: Channel, name: str, told: Mapping[str, Any], offer: tuple[
     """The set that a partner committed to; nothing where tokens are used."""
     if offer is None:
         return np.zeros((0, POINT), np.uint8)
-    items = unpack(channel.open(name, told, offer[0], "offer"))["items"]
-    if items.dtype != np.uint8:
-        raise MatchRefused("a set is no list of points")
+    items = offered(channel.open(name, told, offer[0], "offer"))
     if hashlib.sha256(items.tobytes()).hexdigest() != offer[1]:
         raise MatchRefused("a set is not the one that was logged")
+    return items
+
+
+def offered(packet: bytes) -> Bytes:
+    """The set of persons in a partner's packet; raises `MatchRefused` or another `ValueError` where it is none."""
+    items = unpack(packet).get("items")
+    if items is None or items.dtype != np.uint8 or items.ndim != 2 or items.shape[1] != POINT:
+        raise MatchRefused("a set is no list of points")
     return items.astype(np.uint8)
 
 

@@ -33,8 +33,9 @@ class Node:
         simulated: whether the node is one of a simulation, which alone may run without noise.
         programme: names everything released under one budget.
         seed: of the split where the federation gives none, and of initialisation; never of noise.
-        coordinator: verify key of whose orders alone are obeyed, 32 bytes; empty where the node joined nobody, as in a
-            simulation, and takes orders by whatever key they announce.
+        coordinator: verify key of whose orders alone are obeyed, 32 bytes; empty where the node joined nobody: one of a
+            simulation then takes orders by whatever key they announce, a real one takes none.
+        seals: by holder, its sealing key as the welcome tells that the node accepted last; of no use in a simulation.
         limits: what else it holds to, whatever a run asks.
         applicants: the lender's file of new applicants, if it has one.
         alignment: how persons are found that two holders share: psi, or tokens in a simulation.
@@ -51,6 +52,7 @@ class Node:
     programme: str
     seed: int
     coordinator: bytes = b""
+    seals: Mapping[str, bytes] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     applicants: Path | None = None
     alignment: str = "psi"
@@ -88,7 +90,7 @@ class Node:
         Raises:
             InputError: where the file, or what it points to, cannot be used, or where the node joined nobody.
         """
-        coordinator = file.coordinator()
+        coordinator, seals = file.coordinator(), file.seals()
         federation = file.read_federation()
         file.refuse_full_disk()
         terms = federation.privacy
@@ -107,6 +109,7 @@ class Node:
             programme=file.programme or programme_of(federation, file.seed),
             seed=file.seed,
             coordinator=coordinator,
+            seals=seals,
             limits=file.limits,
             applicants=file.applicants,
         )

@@ -28,22 +28,29 @@ from model.wire import ABSENT, HELD_OUT, TRAIN_ROWS, pack, unpack
 from privacy.plan import HELD_OUT as HELD_OUT_PERSONS
 
 Floats = NDArray[np.float64]
+Groups = NDArray[np.int8]
 
 EVIDENCE = "evidence.parquet"
 
 
 def open_evidence(
-    channel: Channel, sender: str, told: Mapping[str, Any], sealed: bytes, names: tuple[str, ...]
+    channel: Channel, sender: str, told: Mapping[str, Any], sealed: bytes, names: tuple[str, ...], group: Groups
 ) -> Evidence:
-    """A partner's evidence of a plan, which only the lender can open; raises `SealBroken` where it is another's.
+    """A partner's evidence of a plan, which only the lender can open.
 
     Args:
         channel: the lender's.
         sender: the partner, whose announcement is `told`.
         sealed: as it came.
         names: of the families of its block.
+        group: of the cohort's persons.
+
+    Raises:
+        SealBroken: where it is another's.
+        ValueError: where it is no evidence of the cohort.
     """
-    return Evidence.from_bytes(channel.open(sender, told, sealed, "subscores"), names)
+    evidence = Evidence.from_bytes(channel.open(sender, told, sealed, "subscores"), names)
+    return evidence.checked(len(group), int((group == HELD_OUT).sum()))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 
 from clients import align_handlers, joint_handlers, score_handlers, sum_handlers
 from clients.align_handlers import unpack
-from clients.cohort import sizes_of
+from clients.cohort import cohort_of, sizes_of
 from clients.config import Node
 from clients.fusing import fuse, open_evidence
 from clients.identity import introduction
@@ -219,15 +219,16 @@ def _evidence(channel: Channel, agreement: Agreement, config: Config, content: R
 def _fuse(node: Node, config: Config, content: RecordDict) -> Records:
     agreement = agreed(node, node.holder(LENDER).name, config)
     channel = Channel(node, LENDER, agreement.id)
-    record = content.config_records[wire.CONFIG]
+    record, group = content.config_records[wire.CONFIG], cohort_of(node).group
     blocks: dict[str, list[Evidence]] = {}
     unopened = []
     for partner in config["partners"]:
         names = _families(config["contracts"][partner["domain"]])
         sealed = _bytes(record[f"{wire.SEALED}-{partner['name']}"])
         try:
-            evidence = open_evidence(channel, partner["name"], partner["keys"], sealed, names)
-        except SealBroken:
+            evidence = open_evidence(channel, partner["name"], partner["keys"], sealed, names, group)
+        except (ValueError, KeyError, TypeError) as error:  # whatever one sent, the others are fused
+            _log.error("nothing of %s could be opened: %s", partner["name"], type(error).__name__)
             unopened.append(partner["name"])
             continue
         blocks.setdefault(partner["domain"], []).append(evidence)

@@ -11,7 +11,7 @@ coordinator that asked for them by parts could make one person everybody's, who 
 from __future__ import annotations
 
 import hashlib
-import os
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,13 +20,17 @@ from numpy.typing import NDArray
 
 from clients.cohort import aligned, cohort_of
 from clients.config import Node
+from clients.keeping import first
 from clients.packets import Channel
 from model.federation import LENDER
 from model.inputs import InputError
 from privacy.alignment import homes
+from privacy.durable import made
 from privacy.envelope import new_key
 
 Flags = NDArray[np.bool_]
+KEY = 32  # bytes
+_log = logging.getLogger("fedscore.clients")
 
 
 def presence(channel: Channel, lender: Mapping[str, Any]) -> bytes:
@@ -43,6 +47,8 @@ def presence(channel: Channel, lender: Mapping[str, Any]) -> bytes:
 def assign(channel: Channel, sealed: Mapping[str, bytes], keys: Mapping[str, Mapping[str, Any]]) -> dict[str, bytes]:
     """The lender's answer to presences: for each partner whose home it is, sealed.
 
+    A partner whose presence cannot be opened is nobody's home.
+
     Args:
         channel: the lender's, of the plan that charges by homes.
         sealed: by partner, what `presence` gave.
@@ -50,13 +56,18 @@ def assign(channel: Channel, sealed: Mapping[str, bytes], keys: Mapping[str, Map
 
     Raises:
         InputError: where homes were told for this plan with other presences.
-        SealBroken: where a presence is not that partner's.
         KeyError: where a partner with a presence has no announcement, or the reverse.
     """
     node = channel.node
     ids = cohort_of(node).ids.to_list()
     domains = {p.name: p.domain for p in node.federation.partners}
-    present = {n: _flags(channel.open(n, keys[n], sealed[n], "presence"), len(ids)) for n in {*sealed, *keys}}
+    present = {}
+    for name in sorted({*sealed, *keys}):
+        told_by, packet = keys[name], sealed[name]
+        try:
+            present[name] = _flags(channel.open(name, told_by, packet, "presence"), len(ids))
+        except ValueError as error:  # whatever one sent, the others get their homes
+            _log.error("no homes for %s: %s", name, type(error).__name__)
     _once_a_plan(node, channel.plan, present)
     told = {}
     for domain in sorted({domains[name] for name in present}):
@@ -81,16 +92,9 @@ def _once_a_plan(node: Node, plan: str, present: Mapping[str, Flags]) -> None:
     for name in sorted(present):
         seen.update(name.encode() + b"\0" + np.packbits(present[name]).tobytes())
     path = node.durable(LENDER) / f"homes-{hashlib.sha256(plan.encode()).hexdigest()}"
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        if path.read_text() != seen.hexdigest():
-            raise InputError("order", "homes", "were told for this plan with other presences") from None
-        return
-    with os.fdopen(descriptor, "w") as file:
-        file.write(seen.hexdigest())
-        file.flush()
-        os.fsync(file.fileno())
+    told = seen.hexdigest().encode()
+    if first(path, told) != told:
+        raise InputError("order", "homes", "were told for this plan with other presences")
 
 
 def _flags(packet: bytes, persons: int) -> Flags:
@@ -102,8 +106,7 @@ def _flags(packet: bytes, persons: int) -> Flags:
 def _secret(node: Node) -> bytes:
     """The lender's key of the choice, kept as long as the ledger: homes are frozen for the programme."""
     path = node.durable(LENDER) / "home.key"
-    if not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(new_key())
-    return path.read_bytes()
+    key = made(path, new_key)
+    if len(key) != KEY:  # a choice by another key would make persons pay at two homes
+        raise InputError(path, "", f"is not {KEY} bytes long", remedy="restore it from a backup")
+    return key

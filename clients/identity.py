@@ -47,11 +47,15 @@ def peer(node: Node, own_name: str, other_name: str, told: Mapping[str, Any]) ->
     `other_name` is as in `pinned`.
 
     Raises:
-        SealBroken: where the announcement does not hold together, or is signed by another key than the pinned one.
+        SealBroken: where the announcement does not hold together, or is signed by another key than the pinned one; at
+            a node that joined, also where its sealing key is not the one of the welcome that was accepted last.
         KeyError: where a field is missing.
     """
     keys = keys_of(other_name, told)
     pinned(node, own_name, other_name, keys.verify)
+    lasting = node.coordinator and not other_name.startswith(coordinator_of(""))
+    if lasting and node.seals.get(other_name) != keys.seal:  # an old one may have leaked since its holder replaced it
+        raise SealBroken(f"the sealing key of {other_name} is not the welcome's: join with the newest welcome")
     return keys
 
 

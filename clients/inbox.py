@@ -106,7 +106,8 @@ class Inbox:
     def _header(self, content: RecordDict) -> Header:
         """The order's header, signed by the key whose orders this node obeys."""
         text, signature, verify = enveloped(content)
-        if self.node.coordinator and verify != self.node.coordinator:
+        lasting = self.node.coordinator or not self.node.simulated  # a real node that joined nobody obeys nobody
+        if lasting and verify != self.node.coordinator:
             raise SealBroken("an order is not from the coordinator that this node joined")
         return opened(text, signature, verify)
 

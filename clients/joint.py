@@ -21,6 +21,7 @@ from clients.config import Node
 from clients.identity import peer, private_key, signing_key
 from clients.keeping import first, keep
 from clients.orders import Agreement, once, reserve
+from clients.scored import expect
 from model.contract import Contract
 from model.encoding import Encoding
 from model.federation import LENDER
@@ -194,6 +195,7 @@ def show_rows(seat: Seat, number: int, seeds: bytes | None) -> dict[str, bytes]:
 def close(seat: Seat) -> dict[str, bytes]:
     """This holder's own products and its part of the noise, split into shares: charged, then drawn once."""
     line = _line(seat, MOMENTS)
+    expect(seat.node, seat.name, seat.agreement)
     if seat.joint.trust == "curator":
         reserve(seat.node, seat.name, seat.agreement)
         return {}

@@ -30,6 +30,7 @@ from privacy.masking import Seat
 
 Floats = NDArray[np.float64]
 _ROUNDS, _OVER = "rounds.json", "over"
+_LEAST = 3  # members whose sum hides each from any other
 _T = TypeVar("_T")
 
 
@@ -47,10 +48,12 @@ class Place:
     def of(cls, node: Node, name: str, agreement: Agreement, config: Mapping[str, Any]) -> Place:
         """The place that an order asks for.
 
-        Members are more than half of the holders that the plan names: nobody is left alone among a few that collude.
+        Members are more than half of the holders that the plan names, and all of this holder's domain by its own
+        federation file: nobody is left alone among a few that collude. With `limits.summed_only` they are three at
+        least: of two, each can subtract its own.
 
         Raises:
-            InputError: where the plan does not sum this block, or the members are not all holders of it.
+            InputError: where the plan does not sum this block, or the members are not all holders of it, or too few.
             SealBroken: where a member is announced with another key than the one known.
             SumRefused: where this is no group for a sum.
         """
@@ -60,6 +63,12 @@ class Place:
         holders = {line.holder for line in agreement.plan.releases if line.name == f"{block}/{line.holder}"}
         if not set(told) <= holders or name not in told or 2 * len(told) <= len(holders):
             raise InputError("order", "members", "are not more than half of this block's holders, and this one")
+        if block != node.federation.holder(name).domain:
+            raise InputError("order", "block", "is not this holder's", name)
+        if not set(told) <= {holder.name for holder in node.federation.holders if holder.domain == block}:
+            raise InputError("order", "members", "are not all of this domain by this holder's federation file")
+        if node.limits.summed_only and len(told) < _LEAST:
+            raise InputError("order", "members", f"are fewer than {_LEAST}: limits.summed-only refuses their sum")
         members = {other: peer(node, name, other, told[other]).verify for other in told}
         session = f"{node.programme}|{agreement.id}|{block}"
         return cls(node, name, agreement, block, Group(session, members, agreement.rounds, least_threshold(len(told))))

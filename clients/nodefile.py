@@ -15,6 +15,7 @@ from model.federation import Federation, Holder, load_federation
 from model.inputs import InputError, read_text, read_toml, refuse_unknown, whole
 from model.terms import check_delta, check_epsilon
 from privacy.enrolment import EnrolmentError, Welcome
+from privacy.envelope import SealBroken
 
 NAME, TRUST = "node.toml", "trust.json"
 MIB = 2**20
@@ -37,12 +38,13 @@ class Limits:
     Attributes:
         max_cohort: most persons that a lender may align with this holder.
         min_cohort: fewest persons in common; below, the holder takes no part.
-        max_alignments: how many different sets of persons one programme may align with this holder.
-        max_models: how many model versions a year this holder scores new applicants with.
-        max_applicants: how many answers a year this holder gives of new applicants.
+        max_alignments: how many different sets of persons one programme may align with this holder; at the lender also
+            how many sets of one partner a year are compared with applicants, over all models.
+        max_models: how many new model versions a year this holder scores with, in runs and for new applicants.
+        max_applicants: how many persons a year this holder is shown as applicants, and how many answers it gives.
         kinds: the message types that are answered; empty: all.
         min_free_disk: MiB below which no order is taken: a ledger must never meet a full disk.
-        summed_only: whether this holder trains only where its updates are shown in a sum with others'.
+        summed_only: whether this holder trains only where its updates are shown in a sum of three or more.
     """
 
     max_cohort: int = 10_000_000
@@ -154,6 +156,14 @@ class NodeFile:
     def coordinator(self) -> bytes:
         """The verify key of the coordinator that this node joined, 32 bytes."""
         return base64.b64decode(self.trust().coordinator)
+
+    def seals(self) -> dict[str, bytes]:
+        """By holder the sealing key that the accepted welcome tells, 32 bytes; raises `InputError` as `trust` does."""
+        try:
+            return {row.name: row.keys.seal for row in self.trust().roster}
+        except SealBroken as error:
+            rule, remedy = f"holds keys that cannot be used: {error}", "run `fedscore partner join` again"
+            raise InputError(self.folder / TRUST, "", rule, remedy=remedy) from None
 
     def read_federation(self) -> Federation:
         """The federation file with this holder's own data; raises `InputError` where the two files disagree."""

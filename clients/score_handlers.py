@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,7 +24,8 @@ from model.contract import Contract
 from model.encoding import Encoding
 from model.federation import LENDER
 from model.limits.table import FusionTable
-from privacy.envelope import SealBroken
+
+_log = logging.getLogger("fedscore.clients")
 
 Config = Mapping[str, Any]
 Packets = dict[str, bytes]
@@ -74,11 +76,12 @@ def _scored(node: Node, config: Config, content: RecordDict) -> Packets:
         names = families_of(Encoding.of(Contract.from_dict(config["contracts"][domain])))
         try:
             opened = channel.open(name, partner["keys"], sealed[name], "score")
-            evidence = Evidence.from_bytes(opened, names)
-        except SealBroken:
+            evidence = Evidence.from_bytes(opened, names).checked(len(table.ids))
+        except (ValueError, KeyError, TypeError) as error:  # whatever one sent, the others are fused
+            _log.error("nothing of %s could be opened: %s", name, type(error).__name__)
             unopened.append(name)
             continue
-        blocks.setdefault(domain, []).append(evidence.checked(len(table.ids)))
+        blocks.setdefault(domain, []).append(evidence)
     if config["block"] is not None:
         own = _block(node, LENDER, config, content)
         blocks[config["block"]] = [applicants.own_evidence(table, own, node)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from clients.cohort import aligned, table_of
 from clients.config import Node
 from clients.orders import Agreement, once
 from clients.published import Known, remember
+from clients.scored import admit
 from clients.training import places
 from model import averages
 from model.averages import families_of
@@ -27,6 +29,7 @@ Floats = NDArray[np.float64]
 
 BUCKET_E6 = 50_000  # reasons are told in steps of 0.05 log-odds
 CLAMP = 20.0  # log-odds
+VARIANCE = 1e12  # log-odds squared; no honest part is near it
 FAMILIES = 2  # a person, at most
 
 
@@ -54,26 +57,32 @@ class Evidence:
         scores, errors = self.subscores, self.errors
         return pack(subscores=scores, errors=errors, families=self.families, shortfalls=self.shortfalls)
 
-    def checked(self, persons: int) -> Evidence:
-        """This evidence, if it says something of so many persons, reasons included; else raises `InputError`."""
+    def checked(self, persons: int, reasons: int | None = None) -> Evidence:
+        """This evidence, if a holder can have meant it; else raises `InputError`.
+
+        Args:
+            persons: of whom it must speak.
+            reasons: for how many of them it must give reasons; all where it is None.
+        """
         told = (self.subscores.shape, self.errors.shape, self.families.shape, self.shortfalls.shape)
-        both = (persons, FAMILIES)
+        both = (persons if reasons is None else reasons, FAMILIES)
+        scores, most = self.subscores, round(CLAMP * MICRO)
         inside = ((self.families >= -1) & (self.families < max(1, len(self.names)))).all()
-        if told != ((persons,), (persons,), both, both) or not inside or not np.isfinite(self.errors).all():
+        inside &= ((scores == ABSENT) | ((scores >= -most) & (scores <= most))).all()
+        inside &= ((self.errors >= 0) & (self.errors <= VARIANCE)).all()  # which NaN is not
+        if told != ((persons,), (persons,), both, both) or not inside:
             raise InputError("order", "sub-scores", "are not of these persons")
         return self
 
     @classmethod
     def from_bytes(cls, data: bytes, names: tuple[str, ...]) -> Evidence:
-        """The evidence that `to_bytes` packed."""
+        """The evidence that `to_bytes` packed; raises `ValueError` where it is none."""
         arrays = unpack(data)
-        return cls(
-            arrays["subscores"].astype(np.int32),
-            arrays["errors"].astype(np.float32),
-            arrays["families"].astype(np.int8),
-            arrays["shortfalls"].astype(np.int16),
-            names,
-        )
+        kinds = {"subscores": np.int32, "errors": np.float32, "families": np.int8, "shortfalls": np.int16}
+        if set(arrays) != set(kinds) or any(arrays[part].dtype != kind for part, kind in kinds.items()):
+            raise ValueError("is no evidence")
+        scores, errors = arrays["subscores"].astype(np.int32), arrays["errors"].astype(np.float32)
+        return cls(scores, errors, arrays["families"].astype(np.int8), arrays["shortfalls"].astype(np.int16), names)
 
 
 @dataclass(frozen=True)
@@ -83,17 +92,27 @@ class Joined:
     families: Mapping[str, float]
     covariance: Floats
 
+    def to_bytes(self) -> bytes:
+        """All of it, to be told from anything else."""
+        families = json.dumps({name: float(value) for name, value in self.families.items()}, sort_keys=True)
+        return families.encode() + b"|" + np.ascontiguousarray(self.covariance, dtype="<f8").tobytes()
+
 
 def score(node: Node, name: str, agreement: Agreement, weights: Floats, joined: Joined | None = None) -> Evidence:
     """Sub-scores by this holder's rows: of the whole cohort, or after a joint fit of the held-out persons only.
 
     They are per-person values for the lender, by declared agreement; epsilon does not cover them. What reasons are
     measured against, the averages of the training persons, is a release that the plan pays for.
+
+    Raises:
+        BudgetExceeded: where the plan was not charged here.
+        InputError: where these are no weights that this holder scores with under the plan (`clients.scored`).
     """
     table, cohort = table_of(node, name), aligned(node, name)
     if table.encoding is None:
         raise InputError("order", "block", "is not this holder's", name)
     block = Block.finished(agreement.engine, table.encoding, weights)
+    admit(node, name, agreement, block, weights, joined.to_bytes() if joined else b"")
     here = (cohort.rows >= 0) & ((cohort.group == HELD_OUT) | (joined is None))
     values = np.full(len(cohort.rows), ABSENT, dtype=np.int32)
     scored = np.clip(block.subscores(table.codes[:, cohort.rows[here]]), -CLAMP, CLAMP)

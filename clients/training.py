@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from clients.cohort import Aligned, aligned, table_of
 from clients.config import Node
 from clients.orders import Agreement, once
+from clients.scored import expect
 from model import quantiles, scorecard
 from model.blocks import CLIP_NORM, HIDDEN, network_size
 from model.descent import MAX_WEIGHT, Schedule, descend
@@ -45,6 +46,8 @@ def train(node: Node, name: str, order: Order, weights: Floats) -> dict[str, Flo
     A retry of a round gets the stored bytes of the first answer: noise is never drawn twice for one charge.
     """
     agreement = order.agreement
+    if order.block != node.federation.holder(name).domain:
+        raise InputError("order", "block", "is not this holder's", name)
     line = agreement.line(f"{order.block}/{name}", name)
     schedule = agreement.schedules[line.name]
     if not 1 <= order.round <= agreement.rounds <= line.count or schedule.steps != line.count:
@@ -54,6 +57,7 @@ def train(node: Node, name: str, order: Order, weights: Floats) -> dict[str, Flo
     whole("order", "count", line.count)
     if not (np.abs(weights) <= MAX_WEIGHT).all():
         raise InputError("order", "weights", "are out of range")
+    expect(node, name, agreement)
     gradient = _gradient(node, name, agreement, line, weights)  # checks the order before it is paid for
 
     def draw(release: Releasing) -> bytes:

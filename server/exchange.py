@@ -26,6 +26,7 @@ from server.log import Log
 from server.outbox import Outbox
 
 _log = logging.getLogger("fedscore.server")
+_ODD = (KeyError, TypeError, ValueError, AttributeError, RecursionError)  # what comes of an answer that is none
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,10 @@ class Answer:
         record = self.content.array_records.get(wire.ARRAYS)
         if record is None or key not in record:
             return None
-        value = record[key].numpy()
+        try:
+            value = record[key].numpy()
+        except Exception:  # whatever numpy raises for bytes that are no array
+            return None
         if value.shape != shape or value.dtype.kind != "f" or not np.isfinite(value).all():
             return None
         return value.astype(np.float64)
@@ -194,13 +198,15 @@ class Exchange:
             data = json.loads(str(record[wire.JSON]))
         except SealBroken:
             raise _Failed("seal") from None
-        except (KeyError, ValueError):
+        except _ODD:
             raise _Failed("protocol") from None
+        if not isinstance(data, dict):
+            raise _Failed("protocol")
         return Answer(reply.metadata.src_node_id, data, reply.content, sender, verify)
 
     def _refused(self, order: Message, label: str, reply: Message, code: object) -> None:
         """Notes where the log stands for who refused: it saw this checkpoint, or would be helped by another proof."""
-        with suppress(SealBroken):
+        with suppress(*_ODD):
             if code != "log":
                 self.outbox.signer(order.content, label, reply.content)
             elif self.outbox.outdated(order.content, label, reply.content):

@@ -227,6 +227,6 @@ def _survivors(answer: Answer) -> list[str]:
     """The list that a member signed; empty where it is none."""
     try:
         told = json.loads(answer.sealed(wire.SURVIVORS) or b"")
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     return sorted(map(str, told)) if isinstance(told, list) else []

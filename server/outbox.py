@@ -84,6 +84,11 @@ class Outbox:
         content[wire.SIGNED] = ConfigRecord({**fields, wire.VERIFY: verify_key(self.key)})
         return content
 
+    @property
+    def closed(self) -> bool:
+        """Whether only who is enrolled may take part."""
+        return self._enrolled is not None
+
     def meet(self, name: str, domain: str, verify: bytes) -> None:
         """From now on this holder's answers are those signed by this key.
 

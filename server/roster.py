@@ -131,8 +131,11 @@ class Roster:
 def discover(exchange: Exchange, grid: Grid, wait: float) -> Roster:
     """Asks all nodes who they are, until the lender and its partners are there or `wait` seconds are over.
 
+    Where holders are enrolled, a node speaks for the one holder that signs for it, and what else it says counts for
+    nothing: no partner can end a run by it.
+
     Raises:
-        RunFailed: where no lender appears, or two nodes claim one name.
+        RunFailed: where no lender appears; where nobody is enrolled, also where two nodes claim one name.
     """
     members: dict[str, Member] = {}
     terms: Terms | None = None
@@ -145,12 +148,16 @@ def discover(exchange: Exchange, grid: Grid, wait: float) -> Roster:
             try:
                 described = [_member(row, reply) for row in reply.data["holders"]]
                 told = _terms(reply.data["programme"]) if LENDER in {m.name for m in described} else None
+                if exchange.outbox.closed and [m.name for m in described] != [reply.sender]:
+                    raise ValueError("a node describes others than who signed")
                 for member in described:
                     _meet(exchange, member)
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
                 continue  # what is no description describes nobody: its holders stay missing
-            terms = told or terms
+            terms = terms or told
             for member in described:
+                if member.name in members and exchange.outbox.closed:
+                    continue  # who came first under the enrolled key
                 if member.name in members:
                     raise RunFailed(f"two nodes claim to be {member.name}")
                 members[member.name] = member
@@ -178,7 +185,8 @@ def _meet(exchange: Exchange, member: Member) -> None:
     try:
         exchange.outbox.meet(member.name, member.domain, keys_of(member.name, member.public).verify)
     except SealBroken:
-        exchange.failures[member.name] = "seal"
+        if member.name not in exchange.outbox.known:  # else somebody else speaks under its name
+            exchange.failures[member.name] = "seal"
         raise
     exchange.failures.pop(member.name, None)
 

@@ -100,7 +100,11 @@ class ScoringRun:
         if answer is None:
             raise RunFailed(f"the lender's applicants cannot be shown: {exchange.failures[LENDER]}")
         packets = {name: answer.sealed(f"{wire.SEALED}-{name}") for name in keys}
-        return {name: packet for name, packet in packets.items() if packet is not None}
+        shown = {name: packet for name, packet in packets.items() if packet is not None}
+        for name in set(keys) - set(shown):
+            exchange.failures[name] = "seal"
+        self._stop_on_loss(roster, set(keys) - set(shown))
+        return shown
 
     def _scores(
         self,

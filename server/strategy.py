@@ -27,6 +27,7 @@ Head = tuple[int, str]  # of a ledger: rows and the last hash
 _T = TypeVar("_T")
 
 _log = logging.getLogger("fedscore.server")
+_HASH = 64  # hexadecimal digits, at most
 _BURN_IN = 0.25  # of the rounds: their averages are left out of the published weights
 
 
@@ -181,10 +182,16 @@ class BlockStrategy(Strategy):
 
 
 def note_head(heads: dict[str, Head], name: str, data: Mapping[str, Any]) -> None:
-    """Keeps where a holder says that its ledger stands; a run without privacy has no ledgers."""
-    head = data.get("head")
-    if isinstance(head, list) and len(head) == 2:
-        heads[name] = (int(head[0]), str(head[1]))
+    """Keeps where a holder says that its ledger stands; a run without privacy has no ledgers.
+
+    What is no such place is as if it had not been told.
+    """
+    head = data.get("head") if isinstance(data, Mapping) else None
+    if not isinstance(head, list) or len(head) != 2:
+        return
+    rows, last = head
+    if type(rows) is int and 0 <= rows < 1 << 63 and isinstance(last, str) and len(last) <= _HASH:
+        heads[name] = (rows, last)
 
 
 def _update(answer: Answer, domain: str, shape: tuple[int, ...]) -> dict[str, Floats] | None:

@@ -10,7 +10,7 @@ import typer
 
 from clients.partner.folder import HASH, Folder
 from clients.partner.score_cli import Dir, score
-from model.inputs import InputError, read_text
+from model.inputs import InputError
 from privacy.enrolment import fingerprint
 
 partner = typer.Typer(no_args_is_help=True, help="A data holder's node: join a federation, run, look, leave.")
@@ -122,7 +122,7 @@ def join(
         raise InputError("command line", "--fingerprint", rule, remedy="ask the coordinator over another channel")
     if offer.changes and not (yes or expected):
         _confirm("Are these the fingerprints that you were told over another channel?")
-    joining.accept(own, offer.welcome, read_text(welcome))
+    joining.accept(own, offer.welcome, offer.text)
     if offer.changes:
         _say(f"{own.root}: joined; next: `fedscore partner check {own.root}`, then `start`")
 

@@ -9,10 +9,16 @@ first on the node's path, under the names of Flower's commands:
 It imports nothing of fedscore, so that the app that runs is the bundle's code and no other.
 """
 
+import fcntl
 import hashlib
+import os
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+WHOLE = ".whole"  # in the home of a bundle that was installed to its end
 
 
 def listed(path: Path) -> set[str]:
@@ -22,7 +28,12 @@ def listed(path: Path) -> set[str]:
 
 
 def guarded(runtime: Any, allowed: Path) -> None:
-    """Makes Flower's `runtime` module install nothing but a listed bundle, and load nothing but what it installed."""
+    """Makes Flower's `runtime` module install nothing but a listed bundle, and load nothing but what it installed.
+
+    Flower takes a folder that is there for installed, and its name has 8 digits of the bundle's hash. So each bundle
+    has a home of its own, by its whole hash, and one that was not installed to its end is installed anew.
+    """
+    homes = Path(os.environ["FLWR_HOME"]) / "apps-by-hash"
     pull, install, told = runtime.pull_task_input, runtime.install_from_fab, {}
 
     def pulled(client: Any) -> Any:
@@ -34,12 +45,35 @@ def guarded(runtime: Any, allowed: Path) -> None:
         digest = hashlib.sha256(content).hexdigest()
         if digest not in listed(allowed):
             raise PermissionError(f"bundle {digest} is not on this node's list")
-        place = install(content, *arguments, **options)
+        place = whole(homes, digest, lambda: install(content, *arguments, **options))
         if Path(told["place"]()) != Path(place):  # the link names the folder to load from: it must be this bundle's
             raise PermissionError(f"bundle {digest} was announced under another name")
         return place
 
     runtime.pull_task_input, runtime.install_from_fab = pulled, installed
+
+
+def whole(homes: Path, digest: str, install: Callable[[], Any]) -> Any:
+    """What `install` gives, with Flower's home set to this bundle's own, where nothing torn lies.
+
+    Args:
+        homes: of all bundles.
+        digest: of the bundle.
+        install: finds what lies in Flower's home, or else puts it there.
+    """
+    homes.mkdir(mode=0o700, parents=True, exist_ok=True)
+    home = homes / digest
+    with (homes / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        torn = not (home / WHOLE).exists()
+        if torn and home.exists():
+            shutil.rmtree(home)
+        os.environ["FLWR_HOME"] = str(home)
+        place = install()
+        if torn:
+            os.sync()  # what is marked is on disk
+            (home / WHOLE).touch()
+    return place
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from privacy.envelope import SealBroken
 from privacy.signing import announcement, new_signing_key
 
 _KEYS = ("seal.key", "sign.key")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # what people are shown beside a fingerprint: it moves no cursor
+_ADDRESS = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,260}")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ def make(root: Path, wish: Wish) -> Folder:
     domain, contract = _expected(wish)
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        root.chmod(0o700)  # it may have been there, for everybody
     except OSError as error:
         raise InputError(root, "", f"cannot be made ({error.strerror})", remedy="give another folder") from None
     node = NodeFile(root.absolute() / NAME, wish.name, domain, root, (), root.absolute() / "state")
@@ -156,12 +160,14 @@ class Offer:
 
     Attributes:
         welcome: as its coordinator signed it.
+        text: what its file held when it was read: what people confirm is what is kept.
         known: the welcome accepted before, if any.
         changes: lines that say what is new, for people to confirm; empty where it is the same welcome again.
         rekeyed: whether another coordinator's key than before signed it.
     """
 
     welcome: Welcome
+    text: str
     known: Welcome | None
     changes: tuple[str, ...]
     rekeyed: bool
@@ -173,8 +179,9 @@ def read(folder: Folder, path: Path) -> Offer:
     Raises:
         InputError: where it was changed, is for somebody else, of another federation, or older than the known one.
     """
+    text = read_text(path)
     try:
-        welcome = Welcome.of(read_text(path))
+        welcome = Welcome.of(text)
         keys = {row.name: row for row in welcome.roster}
         for row in welcome.roster:
             _ = row.keys
@@ -189,7 +196,7 @@ def read(folder: Folder, path: Path) -> Offer:
     if known:
         _check_follows(path, welcome, known)
     rekeyed = known is not None and known.coordinator != welcome.coordinator
-    return Offer(welcome, known, tuple(_changes(folder, welcome, folder.joined())), rekeyed)
+    return Offer(welcome, text, known, tuple(_changes(folder, welcome, folder.joined())), rekeyed)
 
 
 def _signing(folder: Folder) -> bytes:
@@ -199,6 +206,11 @@ def _signing(folder: Folder) -> bytes:
 def _check(folder: Folder, path: Path, welcome: Welcome) -> None:
     if not HASH.fullmatch(welcome.bundle):
         raise InputError(path, "bundle", "must be a SHA-256 of 64 hexadecimal digits", welcome.bundle)
+    words = [welcome.federation, *(row.name for row in welcome.roster)]
+    words += [row.domain for row in welcome.roster if row.domain]
+    if not _ADDRESS.fullmatch(welcome.superlink) or not all(map(_WORD.fullmatch, words)):
+        rule = "has a name that is not of 64 letters, digits, '-', '_' and '.' at most"
+        raise InputError(path, "", rule, remedy="do not join: ask the coordinator who signed this file")
     refuse_address(path, "superlink", welcome.superlink)
     names = [row.name for row in welcome.roster]
     if len(set(names)) != len(names):

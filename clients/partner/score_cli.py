@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from clients.keeping import keep
 from clients.partner.folder import Folder
-from model.inputs import InputError, read_text, taking, write_text
+from model.inputs import InputError, read_text, taking
 
 Dir = Annotated[Path, typer.Argument(metavar="DIR", help="The holder's folder, made by `partner init`.")]
 
@@ -48,10 +49,18 @@ def score(asked: ScoreOptions) -> None:
     made = list(scoring.messages(Node.own(Folder.open(asked.folder).node), asked.model, persons))
     typer.echo(f"{len(made)} of {len(persons)} persons are known here")
     if asked.out:
-        write_text(asked.out, "".join(f"{message.decode()}\n" for message in made))
+        _keep(asked.out, b"".join(message + b"\n" for message in made))
         typer.echo(f"{asked.out}: one message a line, for `POST /v1/subscores`")
     told = service.send(made) if service else {}
     for what, count in sorted(told.items()):
         typer.echo(f"{what}: {count}")
     if any(what != "taken" for what in told):
         raise typer.Exit(1)
+
+
+def _keep(path: Path, content: bytes) -> None:
+    """Writes what says something of each person, for its owner's eyes only."""
+    try:
+        keep(path, content)
+    except OSError as error:
+        raise InputError(path, "", f"cannot be written ({error.strerror})", remedy="check the folder") from None

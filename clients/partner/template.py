@@ -29,10 +29,10 @@ port = 0                       # used on 127.0.0.1 only, between this node's own
 max-cohort = 2_000_000         # most persons that the lender may align with you
 min-cohort = 100               # fewer in common: you take no part
 max-alignments = 12            # different sets of persons that one programme may align with you
-max-models = 12                # model versions a year that you score new applicants with
-max-applicants = 1_000_000     # answers a year that you give of new applicants
+max-models = 12                # new model versions a year that you score with: one a run, and those that you allow
+max-applicants = 1_000_000     # persons a year that you are shown as applicants, yours or not; also answers a year
 min-free-disk = 512            # MiB; below, no order is taken
-summed-only = false            # true: you train only where your updates are summed with others' in secret
+summed-only = false            # true: you train only where yours and two others' updates are summed in secret
 kinds = []                     # message types that are answered; [] is all
 
 [check]

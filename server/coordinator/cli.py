@@ -112,13 +112,13 @@ def enrol(
     from server.coordinator import enrolling
 
     given = Coordinator.load(folder)
-    for path in requests:
-        told = enrolling.read_request(path).holder
+    asked = [enrolling.read_request(path) for path in requests]
+    for told in (one.request.holder for one in asked):
         typer.echo(f"{told.name} ({told.domain}): {fingerprint(told.verify)}")
     typer.echo(f"the coordinator itself: {_fingerprint(given)}")
     if not yes and not typer.confirm("Did each holder read you its fingerprint over another channel, and is it this?"):
         raise InputError("command line", "", "nobody was enrolled", remedy="compare the fingerprints, then enrol")
-    roster = enrolling.enrol(given, requests, replace)
+    roster = enrolling.enrol(given, asked, replace)
     typer.echo(f"welcomes number {roster.number}, one for each to send back:")
     for row in roster.holders:
         typer.echo(f"  {folder / 'welcomes' / f'{row.name}.welcome.json'}")

@@ -7,6 +7,7 @@ import hashlib
 import re
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,25 +25,35 @@ from server.coordinator.services import PROFILE, flower_environment
 from server.coordinator.supervising import check_up
 from server.failures import RunFailed
 
-LONGEST_DOMAIN = 64
+_DOMAIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,63})?")  # people read it beside a fingerprint: it moves no cursor
 _REPLACE = "where its holder tells you that it made new keys, enrol it with --replace"
 
 
-def read_request(path: Path) -> Request:
+@dataclass(frozen=True)
+class Asked:
+    """A request as it was read, once: what people are shown of it is what is enrolled and kept."""
+
+    path: Path
+    text: str
+    request: Request
+
+
+def read_request(path: Path) -> Asked:
     """A request that can be used: signed, well-formed, and with proof of the node's key; raises `InputError`."""
+    text = read_text(path)
     try:
-        request = Request.of(read_text(path))
+        request = Request.of(text)
         if not NAME.fullmatch(request.holder.name):
             raise EnrolmentError("must name its holder in small letters, digits and hyphens")
-        if len(request.holder.domain) > LONGEST_DOMAIN or not request.holder.domain.isprintable():
-            raise EnrolmentError(f"must name its domain in at most {LONGEST_DOMAIN} printable characters")
+        if not _DOMAIN.fullmatch(request.holder.domain):
+            raise EnrolmentError("must name its domain in at most 64 letters, digits, '-', '_' and '.'")
         if request.contract and not re.fullmatch(r"[0-9a-f]{64}", request.contract):
             raise EnrolmentError("must give its contract's SHA-256 as 64 hexadecimal digits")
         check_possession(request.csr, request.node_key)
     except EnrolmentError as error:
         remedy = "have its holder write it anew by `fedscore partner init` and send it again"
         raise InputError(path, "", str(error), remedy=remedy) from None
-    return request
+    return Asked(path, text, request)
 
 
 def check_clash(path: Path, request: Request, roster: Roster, replace: bool) -> Row | None:
@@ -72,30 +83,30 @@ def check_clash(path: Path, request: Request, roster: Roster, replace: bool) -> 
     return known
 
 
-def enrol(coordinator: Coordinator, paths: Sequence[Path], replace: bool = False) -> Roster:
+def enrol(coordinator: Coordinator, given: Sequence[Asked], replace: bool = False) -> Roster:
     """Enrols the holders of these requests and writes everybody's next welcome; one enrolled as it is stays as it is.
 
     Raises:
-        InputError: for the first request that cannot be used; then none is enrolled.
+        InputError: for the first request that clashes with who is enrolled; then none is enrolled.
         RunFailed: where Flower does not take a node.
     """
     coordinator.check_disk()
     check_up(coordinator)
     roster = Roster.load(coordinator.path)
-    requests = [(path, read_request(path)) for path in paths]
     trial = roster
-    for path, request in requests:
-        check_clash(path, request, trial, replace)
-        trial = trial.with_row(_row(request, ""))
-    for path, request in requests:
-        old = check_clash(path, request, roster, replace)
+    for asked in given:
+        check_clash(asked.path, asked.request, trial, replace)
+        trial = trial.with_row(_row(asked.request, ""))
+    for asked in given:
+        request = asked.request
+        old = check_clash(asked.path, request, roster, replace)
         if old is not None and _same(old, request):
             continue
         if old is not None and old.node_key != request.node_key:
             _unregister(coordinator, old)
         keeps = old is not None and old.node_key == request.node_key
         row = _row(request, old.node if keeps and old else _register(coordinator, request))
-        private_file(coordinator.path / "requests" / f"{row.name}.json", read_text(path).encode())
+        private_file(coordinator.path / "requests" / f"{row.name}.json", asked.text.encode())
         roster = roster.with_row(row)
         roster.save(coordinator.path)
         log(coordinator, "enrolled", _told(row))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from model.inputs import InputError, read_text, write_text
+from model.inputs import InputError, read_text, shown, write_text
 from privacy.checkpoints import Checkpoint
 from privacy.enrolment import fingerprint
 from privacy.envelope import SealBroken
@@ -61,7 +62,7 @@ def show(path: Folder, kind: Annotated[str, typer.Option(help="Only entries of t
     table = Table("number", "time", "kind", "says")
     for entry in _kept(path).entries:
         if kind in ("", entry.kind):
-            table.add_row(str(entry.number), entry.time, entry.kind, _brief(entry.body))
+            table.add_row(str(entry.number), _plain(entry.time), _plain(entry.kind), _brief(entry.body))
     Console(width=None if sys.stdout.isatty() else 160).print(table, highlight=False, markup=False)
 
 
@@ -95,7 +96,9 @@ def _verify_proof(path: Path, key: str) -> None:
         raise InputError(path, "", "is no proof", remedy="give what `fedscore log prove` wrote") from None
     found = proven(told)
     _check_key(found.key, key)
-    typer.echo(f"{path}: entry {found.entry.number} is in the log: {found.entry.kind}, {_brief(found.entry.body)}")
+    typer.echo(
+        f"{path}: entry {found.entry.number} is in the log: {_plain(found.entry.kind)}, {_brief(found.entry.body)}"
+    )
     _say_key(found.key, key)
     _say_witnesses(found.witnesses)
 
@@ -131,7 +134,7 @@ def _say_key(key: bytes, given: str) -> None:
 
 
 def _say_witnesses(witnesses: Any) -> None:
-    told = ", ".join(f"{name} at {w.checkpoint.size} ({fingerprint(w.verify)})" for name, w in witnesses.items())
+    told = ", ".join(f"{_word(name)} at {w.checkpoint.size} ({fingerprint(w.verify)})" for name, w in witnesses.items())
     typer.echo(f"cosigned by {told or 'nobody'}")
 
 
@@ -139,7 +142,17 @@ def _brief(body: Any) -> str:
     """What an entry says, hashes cut to what tells them apart."""
     parts = []
     for name, value in sorted(body.items()):
-        inner = f"{{{_brief(value)}}}" if isinstance(value, dict) else str(value)
+        inner = f"{{{_brief(value)}}}" if isinstance(value, dict) else _plain(str(value))
         short = inner[:12] if len(inner) >= 64 and not isinstance(value, dict) else inner
-        parts.append(f"{name} {short}")
+        parts.append(f"{_plain(name)} {short}")
     return ", ".join(parts)
+
+
+def _plain(text: str) -> str:
+    """A text of somebody else's, without what a terminal takes as an order."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _word(name: str) -> str:
+    """Who cosigned: a name as holders have them, or else in quotes, so that it passes for nothing more."""
+    return name if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) else shown(name)

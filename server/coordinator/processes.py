@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -78,6 +79,13 @@ def started(command: Sequence[str], environment: Mapping[str, str], log: Path) -
         return subprocess.Popen(
             [*command], env=dict(environment), cwd=log.parent, stdout=file, stderr=file, start_new_session=True
         )
+
+
+def shorten(log: Path, most: int) -> None:
+    """Moves what a log holds into `LOG.1` once it is larger than `most` bytes; its program goes on appending to it."""
+    if log.exists() and log.stat().st_size > most:
+        shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+        os.truncate(log, 0)  # programs have it open to append: a new file in its place would stay empty
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -30,8 +30,19 @@ NODE_CALLS = (
     "get-run",
     "get-fab",
 )
-MOST_MIB = 64  # of one call; Flower sends larger content in pieces of 5 MB
-_CONNECTIONS = 64  # that one address may hold open
+# Flower reads a call before it knows who calls, and its parser makes 28 bytes of one; so calls that hold ids only are
+# kept small. Objects cost no more than they are: arrays come in pieces of 5 MB, a sealed packet comes whole.
+MOST_MIB, MOST_OBJECT_MIB = 1, 64
+_CALLS, _LARGE_CALLS = 16, 2  # at a time, of one address; large is what has eight digits of bytes
+_RATE, _BURST = 50, 200  # calls a second of one address: five nodes of a run make 40 at most
+_BOUNDS = f"""  client_max_body_size {MOST_MIB}m;
+  client_body_timeout 60s;
+  map $content_length $large {{ "~^[0-9]{{8,}}$" $binary_remote_addr; default ""; }}
+  limit_conn_zone $binary_remote_addr zone=partners:1m;
+  limit_conn_zone $large zone=large:1m;
+  limit_req_zone $binary_remote_addr zone=calls:1m rate={_RATE}r/s;
+  limit_conn partners {_CALLS};
+  limit_req zone=calls burst={_BURST} nodelay;"""
 _NGINX = ("nginx", "/usr/sbin/nginx", "/usr/local/sbin/nginx")  # not every user's PATH has sbin
 
 
@@ -101,7 +112,7 @@ def flower_environment(coordinator: Coordinator) -> dict[str, str]:
 
 
 def proxy_file(coordinator: Coordinator) -> str:
-    """nginx's configuration: it hands on what partners' nodes call, over TLS both ways, and 404s everything else.
+    """nginx's configuration: it hands on what partners' nodes call, over TLS both ways, and refuses everything else.
 
     Nothing is buffered on disk, so that its workers need no folder of their own.
     """
@@ -119,10 +130,7 @@ http {{
   access_log {_quoted(folder / "access.log")};
 {temporary}
   server_tokens off;
-  client_max_body_size {MOST_MIB}m;
-  client_body_timeout 60s;
-  limit_conn_zone $binary_remote_addr zone=partners:1m;
-  limit_conn partners {_CONNECTIONS};
+{_BOUNDS}
   upstream link {{ server 127.0.0.1:{coordinator.link_port}; keepalive 16; }}
   server {{
     listen {coordinator.listen}:{coordinator.partner_port} ssl;
@@ -137,12 +145,23 @@ http {{
     proxy_ssl_trusted_certificate {_quoted(certs / "ca.crt")};
     proxy_ssl_verify on;
     proxy_ssl_name localhost;
-    location ~ ^/v1/fleet/({"|".join(NODE_CALLS)})$ {{ proxy_pass https://link; }}
-    location = /health {{ proxy_pass https://link; }}
-    location / {{ return 404; }}
+    if ($http_transfer_encoding) {{ return 411; }}
+{_locations()}
   }}
 }}
 """
+
+
+def _locations() -> str:
+    """What is handed on: under the name that was matched, never as it was written (`..%3f`, `%0a`, a query)."""
+    small = "|".join(call for call in NODE_CALLS if call != "push-object")
+    only = "limit_except POST { deny all; }"
+    to = "proxy_pass https://link"
+    more = f"client_max_body_size {MOST_OBJECT_MIB}m; limit_conn partners {_CALLS}; limit_conn large {_LARGE_CALLS};"
+    return f"""    location ~ ^/v1/fleet/({small})\\z {{ {only} {to}/v1/fleet/$1; }}
+    location ~ ^/v1/fleet/(push-object)\\z {{ {only} {more} {to}/v1/fleet/$1; }}
+    location ~ ^/(health)\\z {{ limit_except GET {{ deny all; }} {to}/$1; }}
+    location / {{ access_log off; return 404; }}"""
 
 
 def _quoted(path: Path) -> str:

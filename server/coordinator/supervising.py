@@ -18,13 +18,13 @@ from types import FrameType
 from model.inputs import InputError
 from server.coordinator.authority import check_certificates
 from server.coordinator.folder import Coordinator, private_file
-from server.coordinator.processes import answers, await_port, end, port_taken, started, tail, tool
+from server.coordinator.processes import answers, await_port, end, port_taken, shorten, started, tail, tool
 from server.coordinator.services import Service, flower_environment, prepare, services
 from server.failures import RunFailed
 
 START_SECONDS, DOWN_SECONDS = 90.0, 45.0
 _STEADY_SECONDS, _LONGEST_WAIT = 60.0, 60.0
-_LOG_BYTES = 50_000_000
+_LOG_BYTES = 10_000_000  # of a log; then it begins anew, and what was in it lies beside it, as LOG.1
 Say = Callable[[str], None]
 
 
@@ -248,6 +248,7 @@ class _Watch:
     def keep(self) -> None:
         """Starts again what dies, later and later where it keeps dying, until a signal comes."""
         while not self.ended.wait(0.5):
+            self._shorten_logs()
             for kept in self.kept:
                 now = time.monotonic()
                 if kept.process is not None and kept.process.poll() is not None:
@@ -273,10 +274,14 @@ class _Watch:
 
     def _launch(self, kept: _Kept) -> None:
         log = self.coordinator.running / f"{kept.service.name}.log"
-        if log.exists() and log.stat().st_size > _LOG_BYTES:
-            log.replace(log.with_suffix(".log.1"))
         kept.process = started(kept.service.command, flower_environment(self.coordinator), log)
         kept.since = time.monotonic()
+
+    def _shorten_logs(self) -> None:
+        for folder in (self.coordinator.running, self.coordinator.path / "nginx"):
+            for log in folder.glob("*.log"):
+                with suppress(OSError):  # a full disk is no reason to end
+                    shorten(log, _LOG_BYTES)
 
     def _said(self, service: Service) -> str:
         return tail((self.coordinator.running / f"{service.name}.log").read_text(errors="replace"))

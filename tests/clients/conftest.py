@@ -15,8 +15,10 @@ from clients.identity import introduction
 from clients.orders import Agreement
 from clients.packets import Channel
 from clients.scoring import Evidence, score
+from clients.training import Order, train
 from model import averages
 from model.federation import LENDER
+from model.wire import LAST, MEAN
 from privacy.plan import LabelResponse, Line, Release, price
 
 STEPS = 20
@@ -99,6 +101,23 @@ def scored(lines: Any, document: Any) -> Callable[..., Evidence]:
 
     def made(node: Node, name: str, weights: np.ndarray[Any, Any]) -> Evidence:
         return score(node, name, Agreement.of(document(node, lines(node, name)), node), weights)
+
+    return made
+
+
+@pytest.fixture
+def trained() -> Callable[..., np.ndarray[Any, Any]]:
+    """What a holder that alone has its block trains under a plan: the weights that it will score with."""
+
+    def made(node: Node, agreement: Agreement, name: str = "pay-1") -> np.ndarray[Any, Any]:
+        domain, encoding = node.federation.holder(name).domain, table_of(node, name).encoding
+        assert encoding is not None
+        weights, means = np.zeros(encoding.columns), []
+        for number in range(1, agreement.rounds + 1):
+            update = train(node, name, Order(agreement, domain, number), weights)
+            weights = update[LAST]
+            means.append(update[MEAN])
+        return np.mean(means[len(means) // 4 :], axis=0)  # type: ignore[no-any-return]
 
     return made
 

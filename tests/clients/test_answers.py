@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from clients import answers
-from clients.answers import Answered, Version, once, versions
+from clients.answers import Answered, Compared, Version, admit, compare, once, versions
 from model.inputs import InputError
 from privacy.envelope import new_key, public_key
 from privacy.score_masks import Masker, ScoreRoster, summed
@@ -72,6 +72,30 @@ def test_answers_are_counted_by_the_year_and_repeats_are_free(tmp_path: Path) ->
     _ask(tmp_path, _version(**few), ["a", "b", "c"])
     _ask(tmp_path, _version(**few), ["c"])
     assert len(_ask(tmp_path, _version("v2", **few, now=NOW + timedelta(days=366)), ["a", "b"])) == 2
+
+
+def test_a_version_of_a_run_counts_once_with_those_of_new_persons(tmp_path: Path) -> None:
+    admit(tmp_path, _version(most=1))
+    admit(tmp_path, _version(most=1))
+    _ask(tmp_path, _version(most=1), ["a"])
+    with pytest.raises(InputError, match="max-models"):
+        admit(tmp_path, _version("v2", most=1))
+
+
+def test_lists_that_are_compared_count_as_a_whole_and_once(tmp_path: Path) -> None:
+    """Whoever is not found tells as much: ids that are tried must not be free."""
+
+    def show(digest: str, counted: int, party: str = "lender", days: int = 0) -> None:
+        compare(tmp_path, Compared(party, digest, counted, "max-applicants", 10, NOW + timedelta(days=days)))
+
+    show("one", 6)
+    show("one", 6, days=3)
+    with pytest.raises(InputError, match=r"limits\.max-applicants is reached for this year, got 10"):
+        show("two", 5, days=3)
+    show("three", 4, days=3)
+    show("two", 5, party="another", days=3)
+    show("one", 6, days=300)
+    show("two", 5, days=366)
 
 
 def test_nothing_is_kept_of_a_batch_whose_answers_could_not_be_made(tmp_path: Path) -> None:

@@ -205,6 +205,15 @@ def test_a_packet_swapped_for_another_partners_is_reported_and_not_used(run: Rec
     assert json.loads(_config(run.again(FUSE, swap))["json"]) == {"unopened": ["shop-1", "shop-2"]}
 
 
+def test_a_partner_that_sealed_what_is_no_evidence_is_reported_and_not_used(run: Recorded) -> None:
+    def spoil(data: Any, content: RecordDict) -> None:
+        node = Node.of({"num-partitions": 1}, run.config, 1)
+        channel, lender = Channel(node, "pay-1", digest(data["plan"])), introduction(node, "lender")
+        content.config_records["config"]["sealed-pay-1"] = channel.seal("lender", lender, b"x" * 100, "subscores")
+
+    assert json.loads(_config(run.again(FUSE, spoil))["json"]) == {"unopened": ["pay-1"]}
+
+
 def test_fusing_again_draws_no_second_noise_for_one_charge(run: Recorded) -> None:
     first, second = (json.loads(_config(run.again(FUSE))["json"]) for _ in range(2))
     assert first == second

@@ -9,6 +9,7 @@ import pytest
 
 from clients.cohort import aligned
 from clients.config import Node
+from clients.homes import _secret
 from clients.training import places
 from model.inputs import InputError
 from model.wire import HOMES, PRESENCE, TRAIN
@@ -155,3 +156,28 @@ def test_a_home_is_charged_once_over_both_shops(at: Any, small: Path) -> None:
     lines = {line["name"]: line for line in json.loads(json.dumps(at.plan.document))["lines"]}
     assert lines["ecommerce/shop-1"]["noise_multiplier"] == lines["ecommerce/shop-2"]["noise_multiplier"]
     assert at.plan.plan.spent() <= 1.0 + 1e-9
+
+
+def test_a_presence_that_does_not_open_costs_the_others_nothing(at: Any) -> None:
+    from server.exchange import Post
+
+    document, shops = at.document("ecommerce/shop-1", run="another plan"), ("shop-1", "shop-2")
+    members = [at.roster.members[name] for name in shops]
+    lender = {"lenders": json.dumps(at.roster.lender.public).encode()}
+    posts = [Post(m.name, m.node, {"holder": m.name, "plan": document}, sealed=lender) for m in members]
+    sealed = {f"sealed-{n}": answer.sealed("sealed") for n, answer in at.exchange.ask(PRESENCE, posts).items()}
+    sealed["sealed-shop-2"] = b"x" * 200
+    order = {"plan": document, "keys": {m.name: m.public for m in members}}
+    answer = at.exchange.ask(HOMES, [Post("lender", at.roster.lender.node, order, sealed=sealed)])["lender"]
+    assert [answer.sealed(f"sealed-{name}") is None for name in shops] == [False, True]
+
+
+def test_the_key_of_the_choice_is_whole_or_refused(at: Any) -> None:
+    """A torn one would choose other homes, and a person pay at two."""
+    node = _node(at, "lender")
+    path = node.durable("lender") / "home.key"
+    key = _secret(node)
+    assert (len(key), path.stat().st_mode & 0o777, _secret(node)) == (32, 0o600, key)
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match="is not 32 bytes long"):
+        _secret(node)

@@ -12,8 +12,21 @@ import pytest
 
 from clients.config import Node
 from clients.identity import PEERS, introduction, peer, pinned, private_key, public_key_of, signing_key
+from clients.nodefile import NAME, NodeFile
+from clients.partner.folder import Folder
+from clients.partner.joining import renew
 from privacy.envelope import SealBroken, new_key
-from privacy.signing import Keys, announcement, coordinator_of, new_signing_key, seal_signed, unseal_signed, verify_key
+from privacy.signing import (
+    Keys,
+    announcement,
+    coordinator_of,
+    keys_of,
+    new_signing_key,
+    seal_signed,
+    unseal_signed,
+    verify_key,
+)
+from tests.joined_world import joined
 
 
 def _node(small: Path, out: Path, run: int = 7, **config: str) -> Node:
@@ -159,3 +172,21 @@ def test_many_at_once_make_one_key_and_lose_no_pin(node: Node) -> None:
         keys = set(pool.map(lambda i: _meet(node, i), range(64)))
     assert len(keys) == 1
     assert len(json.loads((node.durable("lender") / PEERS).read_text())) == 64
+
+
+def test_a_sealing_key_that_its_holder_replaced_is_used_no_more(small: Path, tmp_path: Path) -> None:
+    """It may have leaked with an old backup, and a coordinator may still relay what announced it."""
+    world = joined(tmp_path, small)
+    pay, before = (Node.own(NodeFile.load(world.parties[name] / NAME)) for name in ("pay-1", "lender"))
+    old = introduction(pay, "pay-1")
+    (world.state("pay-1") / "seal.key").unlink()
+    renew(Folder.open(world.parties["pay-1"]))
+    new = introduction(pay, "pay-1")
+    assert peer(before, "lender", "pay-1", old).verify == keys_of("pay-1", new).verify
+    with pytest.raises(SealBroken, match="join with the newest welcome"):  # as long as only the old one is confirmed
+        peer(before, "lender", "pay-1", new)
+    world.enrol()
+    lender = Node.own(NodeFile.load(world.parties["lender"] / NAME))
+    assert peer(lender, "lender", "pay-1", new) == keys_of("pay-1", new)
+    with pytest.raises(SealBroken, match="the sealing key of pay-1 is not the welcome's"):
+        peer(lender, "lender", "pay-1", old)

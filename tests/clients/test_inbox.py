@@ -24,7 +24,7 @@ from clients.inbox import MARKS, Inbox, Replayed
 from model import contents
 from model.inputs import InputError
 from model.wire import CONFIG, DESCRIBE, HEADER, JSON, SIGNED, TRAIN
-from privacy.envelope import SealBroken, new_key
+from privacy.envelope import SealBroken, new_key, public_key
 from privacy.messages import LONGEST
 from privacy.signing import announcement, coordinator_of, new_signing_key, verify_key
 from server.log import Log
@@ -190,11 +190,12 @@ def test_a_question_who_is_there_is_for_one_node(node: Node, outbox: Outbox) -> 
 # --- keys
 
 
-def test_a_node_that_joined_obeys_its_coordinator_only(node: Node) -> None:
+def test_a_real_node_obeys_the_coordinator_that_it_joined_or_nobody(node: Node) -> None:
     key = new_signing_key()
     joined = replace(node, coordinator=verify_key(key), simulated=False)
-    with pytest.raises(SealBroken, match="not from the coordinator"):
-        _taken(joined, _order(_outbox(new_signing_key())))
+    for refuses in (joined, replace(joined, coordinator=b"")):
+        with pytest.raises(SealBroken, match="not from the coordinator"):
+            _taken(refuses, _order(_outbox(new_signing_key())))
     assert _taken(joined, _order(_outbox(key)))
 
 
@@ -214,9 +215,9 @@ def test_an_answer_cannot_be_passed_off_as_an_order(node: Node, outbox: Outbox) 
 
 
 def test_a_node_that_joined_knows_whom_its_people_confirmed_and_nobody_else(node: Node, tmp_path: Path) -> None:
-    keys = new_signing_key()
-    joined = replace(node, coordinator=verify_key(new_signing_key()))
-    told = announcement("lender", new_key(), keys)
+    keys, sealing = new_signing_key(), new_key()
+    told, seals = announcement("lender", sealing, keys), {"lender": public_key(sealing)}
+    joined = replace(node, coordinator=verify_key(new_signing_key()), seals=seals)
     with pytest.raises(SealBroken, match="nobody vouched for the key of lender"):
         peer(joined, "pay-1", "lender", told)
     assert not (joined.durable("pay-1") / PEERS).exists()

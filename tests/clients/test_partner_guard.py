@@ -18,7 +18,7 @@ import pytest
 from clients.partner import joining, running, standing
 from clients.partner.beating import noting
 from clients.partner.folder import Folder, environment
-from clients.partner.guard import guarded, listed
+from clients.partner.guard import WHOLE, guarded, listed
 from model.inputs import InputError
 from tests.partners import BUNDLE, Hub, built
 
@@ -41,9 +41,8 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
     from flwr.cli.install import install_from_fab
     from flwr.common.config import get_project_dir
 
-    monkeypatch.setenv("FLWR_HOME", str(tmp_path / "home"))
-
     def taken(content: bytes, told: str, version: str = "1.0.0") -> Path:
+        monkeypatch.setenv("FLWR_HOME", str(tmp_path / "home"))  # of a process of its own, each time
         fab, run = SimpleNamespace(hash_str=told), SimpleNamespace(fab_id="test/asked", fab_version=version)
         runtime: Any = SimpleNamespace(install_from_fab=install_from_fab, get_project_dir=get_project_dir)
         runtime.pull_task_input = lambda client: ("message", "context", run, fab)
@@ -83,6 +82,35 @@ def test_a_bundle_that_was_allowed_once_cannot_be_run_under_the_name_of_another(
     for told, version in ((old.digest, "1.0.0"), (good.digest, "2.0.0"), (good.digest, "../../1.0.0")):
         with pytest.raises(PermissionError, match=f"bundle {good.digest} was announced under another name"):
             play(good.content, told, version)
+
+
+def test_a_torn_installation_is_done_anew_and_a_whole_one_is_not(tmp_path: Path, play: Play) -> None:
+    """Flower takes any folder of that name for installed, also one left by a process that was killed meanwhile."""
+    good = built(tmp_path / "good", "good")
+    (tmp_path / "allowed").write_text(good.digest)
+    place = play(good.content, good.digest)
+    (place / "answering.py").write_text("torn")
+    assert (play(good.content, good.digest) / "answering.py").read_text() == "torn"  # it is whole: nobody looks
+    (tmp_path / "home" / "apps-by-hash" / good.digest / WHOLE).unlink()
+    (place / "left.py").touch()
+    assert play(good.content, good.digest) == place
+    assert (place / "answering.py").read_bytes() == (tmp_path / "good" / "answering.py").read_bytes()
+    assert not (place / "left.py").exists()
+
+
+def test_a_bundle_whose_hash_begins_like_anothers_is_not_loaded_in_its_place(
+    tmp_path: Path, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder's name has 8 digits of the hash, which can be ground; here all begin alike."""
+    monkeypatch.setattr("flwr.cli.install.FAB_HASH_TRUNCATION", 0)
+    monkeypatch.setattr("flwr.common.config.FAB_HASH_TRUNCATION", 0)
+    old, good = built(tmp_path / "old", "old"), built(tmp_path / "good", "good")
+    (tmp_path / "allowed").write_text(f"{old.digest}\n{good.digest}\n")
+    places = [play(bundle.content, bundle.digest) for bundle in (old, good)]
+    assert places[0].name == places[1].name
+    assert [(place / "answering.py").read_bytes() for place in places] == [
+        (tmp_path / word / "answering.py").read_bytes() for word in ("old", "good")
+    ]
 
 
 def test_the_list_is_the_first_word_of_each_line(tmp_path: Path) -> None:

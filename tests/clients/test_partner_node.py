@@ -124,7 +124,7 @@ def test_a_node_runs_the_bundle_that_it_allows_and_no_other(
         assert link.run(tmp_path / "good") == [{"said": "good", "node": str(folder.node.path)}]
         (refused,) = link.run(tmp_path / "evil")
         assert f"bundle {evil} is not on this node's list" in refused["error"]
-        assert sorted(path.name[-8:] for path in (folder.home / "apps").iterdir()) == [good[:8]]
+        assert {path.name for path in (folder.home / "apps-by-hash").iterdir()} == {good, "lock"}
         lines, sound = standing.report(folder)
         assert sound, lines
         assert any("runs seen   2" in line for line in lines), lines

@@ -115,6 +115,7 @@ def test_each_message_passes_the_services_own_check_under_the_holders_key(
     run_cli("partner", "allow", folder.root, version, "--model", "--yes")
     ended = run_cli("partner", "score", folder.root, asked, "--model", model, "--out", tmp_path / "m.jsonl")
     assert "3 of 4 persons are known here" in ended.out
+    assert (tmp_path / "m.jsonl").stat().st_mode & 0o777 == 0o600
     lines = (tmp_path / "m.jsonl").read_text().splitlines()
     key = verify_key((folder.node.durable / "sign.key").read_bytes()).hex()
     receipts = [check_receipt(json.loads(line), key, datetime.now(UTC)) for line in lines]
@@ -153,6 +154,18 @@ def test_messages_go_to_the_service_with_its_key_and_its_word_is_told(
 def test_a_key_is_never_sent_in_the_clear(url: str) -> None:
     with pytest.raises(InputError, match="must"):
         scoring.Service(url, "key")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_no_proxy_gets_a_key_in_the_clear(service: Any, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = f"http://127.0.0.1:{service.server_address[1]}"
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(InputError, match="--url cannot be reached"):
+        scoring.Service(f"http://{host}:1", "SECRET").send([b"{}"])
+    assert service.seen == []
 
 
 def test_a_service_that_is_not_there_is_one_line(tmp_path: Path) -> None:

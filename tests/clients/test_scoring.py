@@ -12,7 +12,7 @@ import pytest
 from clients.cohort import aligned, cohort_of, hand_out, table_of
 from clients.config import Node
 from clients.fusing import _merged, reasons_of
-from clients.orders import Agreement, reserve
+from clients.orders import Agreement
 from clients.packets import Channel
 from clients.scoring import BUCKET_E6, FAMILIES, Evidence, score
 from model.averages import families_of
@@ -178,13 +178,15 @@ def test_the_families_of_a_block_are_public_and_sorted(node: Node) -> None:
 
 
 @pytest.mark.parametrize("change", [{"bound": 1.0}, {"size": 2}, {"count": 2}, {"probability": 0.5}])
-def test_averages_that_nothing_pays_for_are_not_told(node: Node, lines: Any, document: Any, change: Any) -> None:
+def test_averages_that_nothing_pays_for_are_not_told(
+    node: Node, lines: Any, document: Any, trained: Any, change: Any
+) -> None:
     block, told = lines(node, "pay-1")
     private = replace(node, epsilon=1.0)
     agreement = Agreement.of(document(private, [block, replace(told, **change)]), private)
-    reserve(private, "pay-1", agreement)
+    weights = trained(private, agreement)
     with pytest.raises(InputError, match="does not pay"):
-        score(private, "pay-1", agreement, _weights(node, "pay-1"))
+        score(private, "pay-1", agreement, weights)
 
 
 def test_without_a_line_for_averages_no_family_is_told(node: Node, lines: Any, document: Any) -> None:
@@ -194,16 +196,20 @@ def test_without_a_line_for_averages_no_family_is_told(node: Node, lines: Any, d
     assert not evidence.shortfalls.any()
 
 
-def test_the_averages_behind_reasons_are_drawn_once(node: Node, lines: Any, document: Any) -> None:
+def test_the_averages_behind_reasons_are_drawn_once(node: Node, lines: Any, document: Any, trained: Any) -> None:
     private = replace(node, epsilon=1.0)
     agreement = Agreement.of(document(private, lines(node, "pay-1")), private)
-    one, other = (score(private, "pay-1", agreement, _weights(node, "pay-1")) for _ in range(2))
+    weights = trained(private, agreement)
+    one, other = (score(private, "pay-1", agreement, weights) for _ in range(2))
     np.testing.assert_array_equal(one.shortfalls, other.shortfalls)
 
 
-def test_a_second_plan_for_the_same_averages_is_not_paid(node: Node, lines: Any, document: Any) -> None:
+def test_a_second_plan_for_the_same_averages_is_not_paid(node: Node, lines: Any, document: Any, trained: Any) -> None:
     private = replace(node, epsilon=1.0)
     plans = [Agreement.of(document(private, lines(node, "pay-1"), run=run), private) for run in ("a", "b")]
-    score(private, "pay-1", plans[0], _weights(node, "pay-1"))
+    weights = trained(private, plans[0])
+    score(private, "pay-1", plans[0], weights)
     with pytest.raises(BudgetExceeded, match="would pass"):
-        score(private, "pay-1", plans[1], _weights(node, "pay-1"))
+        trained(private, plans[1])
+    with pytest.raises(BudgetExceeded, match="never charged"):
+        score(private, "pay-1", plans[1], weights)

@@ -11,6 +11,8 @@ import pytest
 from flwr.app import Message
 
 from clients.config import Node
+from clients.identity import introduction
+from clients.masking import Place
 from clients.orders import Agreement
 from clients.training import Order, train
 from model import wire
@@ -71,6 +73,10 @@ def table(write_federation: Any, party: Any, persons: Any, stage: Any, monkeypat
 
 def _bytes(reply: Message) -> dict[str, bytes]:
     return {k: v for k, v in reply.content.config_records["config"].items() if isinstance(v, bytes)}
+
+
+def _node(table: Table) -> Node:
+    return Node.of({"partition-id": 1, "num-partitions": 5}, dict(table.at.grid._contexts[1001].run_config), 1)
 
 
 def _code(reply: Message) -> Any:
@@ -168,6 +174,43 @@ def test_orders_that_name_another_group_are_refused(table: Table, members: Any, 
     assert _code(table.ask(wire.MASK_KEYS, "pay-1", {"members": members, **changes})) == code
 
 
+@pytest.mark.parametrize("friend", ["tax-1", "lender"])
+def test_members_are_of_this_domain_by_the_holders_own_file(table: Table, friend: str) -> None:
+    """Whatever holders a coordinator's plan names: a friend's from anywhere would subtract its own update."""
+    document = table.at.plan.document
+    own = next(line for line in document["lines"] if line["name"] == "payments/pay-1")
+    lines = [own, {**own, "name": f"payments/{friend}", "holder": friend}]
+    node = _node(table)
+    agreement = Agreement.of({**document, "lines": lines}, node)
+    told = {name: introduction(node, "pay-1") for name in ("pay-1", friend)}
+    with pytest.raises(InputError, match="of this domain"):
+        Place.of(node, "pay-1", agreement, {"block": "payments", "members": told})
+
+
+def test_a_holder_of_summed_updates_only_takes_part_in_no_sum_of_two(table: Table) -> None:
+    document = table.at.plan.document
+    lines = [line for line in document["lines"] if line["name"] in ("payments/pay-1", "payments/pay-2")]
+    node = _node(table)
+    agreement = Agreement.of({**document, "lines": lines}, node)
+    told = {name: table.at.roster.members[name].public for name in ("pay-1", "pay-2")}
+    config = {"block": "payments", "members": told}
+    assert set(Place.of(node, "pay-1", agreement, config).group.members) == set(told)
+    with pytest.raises(InputError, match="fewer than 3"):
+        Place.of(replace(node, limits=replace(node.limits, summed_only=True)), "pay-1", agreement, config)
+
+
+def test_a_block_of_another_domain_is_not_trained(table: Table) -> None:
+    node = _node(table)
+    document = table.at.plan.document
+    own = next(line for line in document["lines"] if line["name"] == "payments/pay-1")
+    schedules = {"ecommerce/pay-1": document["schedules"]["payments/pay-1"]}
+    changed = {**document, "lines": [{**own, "name": "ecommerce/pay-1"}], "schedules": schedules}
+    agreement = Agreement.of(changed, node)
+    with pytest.raises(InputError, match="is not this holder's"):
+        train(node, "pay-1", Order(agreement, "ecommerce", 1), np.zeros(own["size"]))
+    assert not _charged(table, "pay-1")
+
+
 def test_a_block_that_the_plan_does_not_sum_is_not_summed(table: Table) -> None:
     table.at.plan = replace(table.at.plan, summed=())
     assert _code(table.ask(wire.MASK_KEYS, "pay-1", {"members": ALL})) == "input"
@@ -176,7 +219,7 @@ def test_a_block_that_the_plan_does_not_sum_is_not_summed(table: Table) -> None:
 def test_a_holder_may_refuse_every_plan_that_shows_its_updates_by_themselves(table: Table) -> None:
     """Whatever the coordinator planned: that is for the holder's own file to say, and nothing is charged."""
     name = "pay-1"
-    node = Node.of({"partition-id": 1, "num-partitions": 5}, dict(table.at.grid._contexts[1001].run_config), 1)
+    node = _node(table)
     strict = replace(node, limits=replace(node.limits, summed_only=True))
     agreement = Agreement.of(replace(table.at.plan, summed=()).document, node)
     start = np.zeros(agreement.line(f"payments/{name}", name).size)

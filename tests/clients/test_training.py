@@ -144,22 +144,25 @@ def test_an_order_without_noise_passes_in_a_simulation_without_privacy(stage: An
 
 def test_a_nodes_own_ceiling_beats_whatever_the_run_asks(stage: Any, small: Path, tmp_path: Path) -> None:
     from clients.app import app
+    from clients.nodefile import NAME
     from server.exchange import Post
+    from server.outbox import Outbox
     from simulations.loopback import FIRST_NODE, LoopbackGrid
+    from tests.joined_world import joined
 
-    at = stage(small, epsilon=1.0)
-    own = {"federation": str(small), "holder": "pay-1", "state": str(tmp_path / "own"), "epsilon": 0.01}
-    own["programme"] = at.plan.programme
-    node = LoopbackGrid(app, [own], {"epsilon": "inf", "federation": str(small)})
-    at.grid = node
-    kept = tmp_path / "own" / "pay-1" / "cohort.npz"
-    kept.parent.mkdir(parents=True)
+    at, world = stage(small, epsilon=1.0), joined(tmp_path / "world", small)
+    own = world.parties["pay-1"] / NAME
+    told = own.read_text().replace("[node]", f'[node]\nprogramme = "{at.plan.programme}"')
+    own.write_text(told.replace("[limits]", "[limits]\nepsilon = 0.01"))
+    at.grid = LoopbackGrid(app, [{"node": str(own)}], {"epsilon": "inf", "federation": str(small)})
+    at.exchange.outbox = Outbox.of(str(at.grid.run.run_id), world.hub, None)
+    kept = world.state("pay-1") / "cohort.npz"
     some = np.arange(40)
     np.savez(kept, rows=some, labels=(some % 2).astype(np.int8), group=np.zeros(40, np.int8), digest=np.array(""))
     whole = at.train("pay-1")
     post = Post(whole.label, FIRST_NODE, whole.data, whole.arrays)
     assert _code(at.send(TRAIN, post)) == "budget"
-    assert [row.kind for row in Chain(tmp_path / "own" / "pay-1" / "ledger.db").checked()] == ["opened"]
+    assert [row.kind for row in Chain(kept.with_name("ledger.db")).checked()] == ["opened"]
 
 
 def test_a_ledger_that_was_changed_by_hand_stops_everything(stage: Any, small: Path) -> None:

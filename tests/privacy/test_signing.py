@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from privacy.envelope import SealBroken, new_key, public_key, seal, unseal
 from privacy.signing import (
     Keys,
-    _signed,
+    _in_context,
     announcement,
     coordinator_of,
     keys_of,
@@ -100,7 +100,7 @@ def test_a_receiver_cannot_use_a_packet_under_another_context() -> None:
 
 
 def test_no_two_contexts_and_messages_are_signed_as_the_same_bytes() -> None:
-    assert _signed(b"hare", "run-1s") != _signed(b"share", "run-1")
+    assert _in_context(b"hare", "run-1s") != _in_context(b"share", "run-1")
 
 
 def test_one_message_is_never_sealed_alike_twice() -> None:

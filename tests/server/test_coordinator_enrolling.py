@@ -39,7 +39,7 @@ def _row(asking: Asking, node: str = "1") -> Row:
 
 def test_a_request_that_holds_is_read_as_it_was_signed(tmp_path: Path) -> None:
     asking = Asking.fresh("pay-1")
-    assert enrolling.read_request(asking.write(tmp_path)).holder == asking.request().holder
+    assert enrolling.read_request(asking.write(tmp_path)).request.holder == asking.request().holder
 
 
 @pytest.mark.parametrize("field", ["node_key", "contract", "csr", "signature"])
@@ -211,3 +211,39 @@ def test_enrol_shows_the_fingerprints_and_asks_before_anything_is_done(
     assert fingerprint(asking.request().holder.verify) in ended.out
     assert "nobody was enrolled; compare the fingerprints" in ended.err
     assert Roster.load(hub.path) == Roster()
+
+
+@pytest.mark.parametrize(
+    "domain", ["\x1b[3A\r\x1b[2Kpayments", "pay\nments", "payments): 0f3a 91bc (", "\u202epay", "x" * 65]
+)
+def test_no_word_of_a_request_writes_over_a_fingerprint(
+    hub: Coordinator, tmp_path: Path, run_cli: Callable[..., Ended], domain: str
+) -> None:
+    path = Asking.fresh("pay-1", domain).write(tmp_path)
+    ended = run_cli("coordinator", "enrol", hub.path, path, "--yes")
+    assert (ended.code, len(ended.lines), ended.out) == (2, 1, "")
+    assert "must name its domain in at most 64 letters" in ended.err
+    assert domain not in ended.err
+
+
+def test_the_request_that_was_confirmed_is_the_one_that_is_enrolled(
+    hub: Coordinator, tmp_path: Path, run_cli: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, other = Asking.fresh("pay-1"), Asking.fresh("pay-1")
+    path = honest.write(tmp_path)
+    confirmed = path.read_text()
+
+    def swap(question: str) -> bool:  # while a person compares, somebody changes the shared folder
+        del question
+        other.write(tmp_path)
+        return True
+
+    monkeypatch.setattr("typer.confirm", swap)
+    monkeypatch.setattr(enrolling, "check_up", lambda coordinator: None)
+    monkeypatch.setattr(enrolling, "_register", lambda coordinator, request: "7")  # Flower's part
+    ended = run_cli("coordinator", "enrol", hub.path, path)
+    assert (ended.code, path.read_text() == confirmed) == (0, False), ended
+    row = Roster.load(hub.path).find("pay-1")
+    assert row is not None
+    assert (row.public, row.node_key) == (honest.request().holder, honest.node_key)
+    assert (hub.path / "requests" / "pay-1.json").read_text() == confirmed

@@ -5,10 +5,13 @@ from __future__ import annotations
 import http.client
 import http.server
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,7 +20,7 @@ import pytest
 from model.inputs import InputError
 from server.coordinator import services
 from server.coordinator.folder import Coordinator
-from server.coordinator.processes import await_port, end, environment, started
+from server.coordinator.processes import await_port, end, environment, shorten, started
 from tests.coordinator_world import found_hub
 
 pytestmark = pytest.mark.skipif(
@@ -132,18 +135,112 @@ def test_nothing_else_passes(hub: Coordinator, link: Link, path: str) -> None:
     assert link.seen == []
 
 
+def _raw(hub: Coordinator, sent: bytes, answers: int = 1) -> bytes:
+    """What nginx answers to these bytes: so many heads, and what came with them."""
+    context = ssl.create_default_context(cafile=str(hub.authority))
+    with (
+        socket.create_connection(("localhost", hub.partner_port), 10) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        connection.sendall(sent)
+        answer = b""
+        while answer.count(b"\r\n\r\n") < answers and (more := connection.recv(65536)):
+            answer += more
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "reached"),
+    [
+        ("POST /v1/control/list-runs%3f/../../fleet/pull-messages", 200, "/v1/fleet/pull-messages"),
+        ("POST /v1/control/list-runs%23/../../fleet/pull-messages", 200, "/v1/fleet/pull-messages"),
+        ("POST /v1/control/../fleet/push-object", 200, "/v1/fleet/push-object"),
+        ("POST //v1//fleet//pull-messages", 200, "/v1/fleet/pull-messages"),
+        ("POST https://x/v1/fleet/pull-messages", 200, "/v1/fleet/pull-messages"),
+        ("POST /v1/fleet/pull-messages?x=/../../control/list-runs", 200, "/v1/fleet/pull-messages"),
+        ("GET /v1/fleet/..%3f/../../../health?x", 200, "/health"),
+        ("POST /v1/fleet/pull-messages%0a", 404, ""),
+        ("POST /v1/fleet/push-object%0a", 404, ""),
+        ("POST /v1/fleet/push-object%00", 400, ""),
+        ("GET /v1/fleet/pull-messages", 403, ""),
+        ("PUT /v1/fleet/push-object", 403, ""),
+        ("POST /health", 403, ""),
+    ],
+)
+def test_only_the_name_that_was_matched_reaches_the_link(
+    hub: Coordinator, link: Link, line: str, status: int, reached: str
+) -> None:
+    answer = _raw(hub, f"{line} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode()), answer[:80]
+    assert [path for _, path, _ in link.seen] == ([reached] if reached else [])
+
+
 def test_large_objects_pass_and_larger_ones_do_not_reach_the_link(hub: Coordinator, link: Link) -> None:
     body = bytes(range(256)) * (BIG // 256)
     assert _call(hub, "POST", "/v1/fleet/push-object", body) == (200, body)
-    declared = http.client.HTTPSConnection(
-        "localhost", hub.partner_port, context=ssl.create_default_context(cafile=str(hub.authority)), timeout=20
-    )
-    declared.putrequest("POST", "/v1/fleet/push-object")
-    declared.putheader("Content-Length", str((services.MOST_MIB << 20) + 1))
-    declared.endheaders()
-    assert declared.getresponse().status == 413
-    declared.close()
+    for name in services.NODE_CALLS:
+        most = services.MOST_OBJECT_MIB if name == "push-object" else services.MOST_MIB
+        head = f"POST /v1/fleet/{name} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        declared = f"{head}Content-Length: {(most << 20) + 1}\r\n\r\n".encode()
+        assert _raw(hub, declared).startswith(b"HTTP/1.1 413 "), name
     assert len(link.seen) == 1
+    head = b"POST /v1/fleet/push-messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert _raw(hub, head).startswith(b"HTTP/1.1 411 ")  # a node tells its call's length
+    assert len(link.seen) == 1
+
+
+@pytest.mark.parametrize(("length", "most"), [("5", services._CALLS), ("10000000", services._LARGE_CALLS)])
+def test_one_address_has_so_many_calls_at_a_time(hub: Coordinator, link: Link, length: str, most: int) -> None:
+    context = ssl.create_default_context(cafile=str(hub.authority))
+    with ExitStack() as held:
+        for _ in range(most):
+            call = http.client.HTTPSConnection("localhost", hub.partner_port, context=context, timeout=20)
+            held.callback(call.close)
+            call.putrequest("POST", "/v1/fleet/push-object")
+            call.putheader("Content-Length", length)
+            call.endheaders()
+        time.sleep(0.2)  # nginx counts a call once it has read its head
+        head = f"POST /v1/fleet/push-object HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"
+        assert _raw(hub, head.encode()).startswith(b"HTTP/1.1 503 ")  # which nodes try again
+
+
+def test_one_address_makes_so_many_calls_a_second(hub: Coordinator, tmp_path: Path) -> None:
+    own = found_hub(tmp_path / "own")  # whose count no other test uses
+    services.prepare(own)
+    process = started(services.proxy(own).command, environment(own.home), own.running / "nginx.log")
+    try:
+        assert await_port(own.partner_port, process, 10)
+        many = services._BURST + 2 * services._RATE
+        refused = b"PUT /health HTTP/1.1\r\nHost: x\r\n\r\n" * many  # nothing of it reaches the link
+        answers = _raw(own, refused, many)
+        assert answers.count(b"HTTP/1.1 403 ") >= services._BURST
+        assert answers.count(b"HTTP/1.1 503 ") >= services._RATE // 2
+    finally:
+        end(process)
+
+
+def test_a_log_that_grew_begins_anew_while_nginx_writes_on(hub: Coordinator, link: Link) -> None:
+    log = hub.path / "nginx" / "access.log"
+
+    def logged(method: str) -> bool:
+        _call(hub, method, "/health")
+        deadline = time.monotonic() + 10  # nginx logs after it answered
+        while f'"{method} /health' not in log.read_text() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return f'"{method} /health' in log.read_text()
+
+    assert logged("GET")
+    shorten(log, 10_000_000)
+    assert "GET /health" in log.read_text()
+    shorten(log, 10)
+    assert "GET /health" in log.with_name("access.log.1").read_text()
+    assert logged("PATCH")
+    assert "GET /health" not in log.read_text()
+    before = log.stat().st_size
+    for path in ("/", "/v1/control/list-runs"):  # whoever looks around fills no disk
+        assert _call(hub, "GET", path)[0] == 404
+    assert logged("PUT")
+    assert (log.stat().st_size > before, "list-runs" in log.read_text()) == (True, False)
 
 
 def test_whoever_does_not_know_the_authority_does_not_connect(hub: Coordinator, link: Link) -> None:

@@ -104,6 +104,18 @@ def test_what_dies_is_started_again_and_the_rest_stays(watched: supervising._Wat
     assert watched.kept[0].again - time.monotonic() > 1.0  # later each time
 
 
+def test_logs_do_not_fill_the_disk(
+    watched: supervising._Watch, hub: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, other = hub.path / "nginx" / "access.log", hub.path / "nginx" / "error.log"
+    other.write_text("short")
+    log.write_text("long " * 20)
+    monkeypatch.setattr(supervising, "_LOG_BYTES", 50)
+    _until(lambda: not log.stat().st_size)
+    assert log.with_name("access.log.1").read_text() == "long " * 20
+    assert other.read_text() == "short"
+
+
 def test_the_end_leaves_no_process(hub: Coordinator, programs: tuple[Service, ...]) -> None:
     watch = supervising._Watch(hub, lambda text: None)
     watch.start()

@@ -150,3 +150,17 @@ def test_nothing_is_sent_where_nobody_is_asked() -> None:
 def test_a_sealed_part_must_be_there_and_be_bytes(value: Any) -> None:
     config = {} if value is None else {"sealed": value}
     assert Answer(1, {}, RecordDict({"config": ConfigRecord(config)})).sealed("sealed") is None
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, "[]", "7", "null", '"x"', "{", "9" * 5000])
+def test_an_answer_that_is_no_object_costs_its_own_holder_only(text: str) -> None:
+    exchange = Exchange(_Scripted(lambda i, message: (_with(json=text) if i == 1 else _good)(i, message)), 5.0)
+    assert set(exchange.ask(DESCRIBE, _posts(3))) == {"p0", "p2"}
+    assert exchange.failures == {"p1": "protocol"}
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"\x93NUMPY\x01\x00", b"\x93NUMPY" + bytes(200)])
+def test_an_array_that_is_none_is_not_there(data: bytes) -> None:
+    arrays = ArrayRecord({"a": Array(np.zeros(3))})
+    arrays["a"].data = data
+    assert Answer(1, {}, RecordDict({"arrays": arrays})).array("a", (3,)) is None

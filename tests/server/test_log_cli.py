@@ -164,3 +164,21 @@ def test_bad_input_is_one_line_and_code_2(hub: Path, tmp_path: Path, run_cli: Ca
         ended = run_cli("log", *command)
         assert (ended.code, len(ended.lines)) == (2, 1), (command, ended.err)
     assert CHECKPOINT in {p.name for p in (hub / "log").iterdir()}
+
+
+@pytest.mark.parametrize("name", ["\x1b[2A\r\x1b[2Ksound", "pay-1 at 4 (0f3a 91bc), tax-1", "x" * 65])
+def test_no_witness_and_no_entry_writes_over_what_is_told(
+    tmp_path: Path, run_cli: Callable[..., Any], name: str
+) -> None:
+    log = Log(tmp_path / "log", KEY)
+    log.append("run", {"run": "\x1b[2A5", "\x1b[1mbold": "6"})
+    checkpoint = log.checkpoint
+    log.witnessed(name, Witness(checkpoint, WITNESS, checkpoint.cosign(name, HOLDER)))
+    log.append("run", {"run": "6"})
+    shown = run_cli("log", "verify", tmp_path)
+    assert f"cosigned by {name!r} at" in shown.out
+    run_cli("log", "prove", tmp_path, "1", "--out", tmp_path / "proof.json")
+    told = [shown, run_cli("log", "show", tmp_path), run_cli("log", "verify", tmp_path / "proof.json")]
+    assert [ended.code for ended in told] == [0, 0, 0]
+    assert "\\x1b[2A5" in told[1].out
+    assert not [ended.out for ended in told if "\x1b" in ended.out or "\r" in ended.out]

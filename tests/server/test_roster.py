@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from server.identity import Coordinator
 from server.roster import Member, Roster, discover
 from simulations.loopback import FIRST_NODE, LoopbackGrid
 from tests.envelopes import key_of, reply_of
+from tests.joined_world import HOLDERS, Joined, joined
 
 PAY = FIRST_NODE + 1
 PARTNERS = {"pay-1", "shop-1", "shop-2", "tax-1"}
@@ -83,6 +85,52 @@ def test_a_description_with_a_bad_binding_is_left_out(
     roster = _discovered(small, tmp_path, how)
     assert set(roster.members) == {"lender", *PARTNERS} - {"pay-1"}
     assert roster.missing == ("pay-1",)
+
+
+def _lied(small: Path, folder: Path, lie: Callable[[Joined, dict[str, Any]], str]) -> Roster:
+    """Who takes part among enrolled holders where pay-1 signs another description, with the keys that it has."""
+    world = joined(folder / "world", small)
+    programme = world.programme(folder / "out")
+    grid = programme.exchange.grid
+    deliver = grid._deliver
+
+    def lying(message: Message) -> Message | None:
+        reply = deliver(message)
+        if reply is not None and message.metadata.dst_node_id == PAY:
+            record = reply.content.config_records[CONFIG]
+            record[JSON] = lie(world, json.loads(str(record[JSON])))
+            reply_of(message.content, reply.content, "pay-1", key_of(world.parties["pay-1"] / "state", "pay-1"))
+        return reply
+
+    grid._deliver = lying
+    return discover(programme.exchange, grid, 0.1)
+
+
+def _as_others(world: Joined, told: dict[str, Any], names: tuple[str, ...]) -> str:
+    rows = {n: {**told["holders"][0], **asdict(row)} for n, row in world.enrolled().items()}
+    return json.dumps({**told, "holders": [rows[name] for name in names]})
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        pytest.param(lambda world, told: _as_others(world, told, ("shop-1",)), id="another"),
+        pytest.param(lambda world, told: _as_others(world, told, ("pay-1", "shop-1")), id="itself and another"),
+        pytest.param(lambda world, told: _as_others(world, told, ("pay-1", "pay-1")), id="itself twice"),
+        pytest.param(lambda world, told: _as_others(world, told, ()), id="nobody"),
+        pytest.param(lambda world, told: "[" * 200_000, id="deep"),
+        pytest.param(lambda world, told: "[]", id="a list"),
+        pytest.param(lambda world, told: json.dumps({"holders": [{**told["holders"][0], "contract": "x"}]}), id="x"),
+        pytest.param(lambda world, told: json.dumps({"holders": 7}), id="a number"),
+    ],
+)
+def test_an_enrolled_partner_that_lies_of_others_is_left_out_and_nobody_else(
+    small: Path, tmp_path: Path, lie: Callable[[Joined, dict[str, Any]], str]
+) -> None:
+    roster = _lied(small, tmp_path, lie)
+    assert {n: m.node for n, m in roster.members.items()} == {
+        name: FIRST_NODE + i for i, name in enumerate(HOLDERS) if name != "pay-1"
+    }
 
 
 def test_a_member_that_is_only_planned_with_announces_nothing() -> None:

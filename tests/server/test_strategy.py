@@ -105,6 +105,16 @@ def test_where_a_ledger_stands_is_kept_and_told_the_next_time(strategy: BlockStr
     assert told == {**dict.fromkeys(NAMES), "pay-1": [3, "abc"]}
 
 
+@pytest.mark.parametrize(
+    "head",
+    [["x", "y"], [[], "y"], [float("inf"), ""], [True, "y"], [-1, "y"], [1 << 63, "y"], [1, "y" * 65], [1, 2], 3, {}],
+)
+def test_a_place_that_is_none_is_as_if_it_was_not_told(head: Any) -> None:
+    heads = {"pay-1": (3, "abc")}
+    note_head(heads, "pay-1", {"head": head})
+    assert heads == {"pay-1": (3, "abc")}
+
+
 def test_the_mean_of_a_domain_is_plain_and_other_blocks_are_their_own(strategy: BlockStrategy) -> None:
     values = {"lender": 1.0, "pay-1": 2.0, "shop-1": 10.0, "shop-2": 30.0, "tax-1": 5.0}
     arrays = _round(strategy, lambda name, message: _value(message, values[name]))

@@ -138,7 +138,7 @@ def test_secrets_are_for_their_owner_only(world: World, tmp_path: Path) -> None:
     assert left == {"over"}
     for holder in ("lender", "pay-1", "pay-2", "shop"):
         kept = {p.name for p in (run.ledger / holder).iterdir() if p.is_dir()}  # type: ignore[operator]
-        assert kept == {f"joint-{run.table.plan.id}", "models"}  # and which published versions it knows
+        assert kept == {f"joint-{run.table.plan.id}", "models", "scored"}  # and which published versions it knows
 
 
 @pytest.mark.parametrize("kind", ["query.rows", "query.deal", "query.multiply", "train.sums", "query.tables"])
