@@ -60,7 +60,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     ),
     "file.twins": (
         "{file}: {error}",
-        "{file}：按约定的写法，有的行是同一个人：{error}",
+        "{file}：按契约的写法，有的行是同一个人：{error}",
     ),
     "file.hollow": (
         "{file}: {share} of the rows have no value in any feature: a person without data is better left out",
@@ -68,11 +68,11 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     ),
     "file.ignored": (
         "{file}: {count} columns are not in the contract and are ignored",
-        "{file}：有 {count} 列不在约定里，会被忽略",
+        "{file}：有 {count} 列不在契约里，会被忽略",
     ),
     "column.absent": (
         "{name}: the contract names this column, the file has none of that name{near}",
-        "{name}：约定里有这一列，文件里没有{near}",
+        "{name}：契约里有这一列，文件里没有{near}",
     ),
     "column.near": (" (did you mean {name}?)", "（是不是 {name}？）"),
     "nothing": ("", ""),
@@ -84,12 +84,12 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     ),
     "column.heap": (
         "{name}: {share} of the values fall into one bin of the contract",
-        "{name}：{share} 的值落在约定的同一个分箱里",
+        "{name}：{share} 的值落在契约的同一个分箱里",
     ),
     "column.outside": (
         "{name}: {share} of the values are outside the contract's range [{low:g}, {high:g}] and are clamped: "
         "another unit, or the contract needs a next version",
-        "{name}：{share} 的值超出约定范围 [{low:g}, {high:g}]，会被截断：单位不同，或者约定要出新版",
+        "{name}：{share} 的值超出契约范围 [{low:g}, {high:g}]，会被截断：单位不同，或者契约要出新版",
     ),
     "column.unread": (
         "{name}: {share} of the values are not numbers and count as missing",
@@ -97,7 +97,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     ),
     "column.unknown": (
         "{name}: {share} of the values, {count} different ones, are not in the contract's list and count as `other`",
-        "{name}：{share} 的值（{count} 种）不在约定的列表里，按 other 处理",
+        "{name}：{share} 的值（{count} 种）不在契约的列表里，按 other 处理",
     ),
     "column.moved": (
         "{name}: its bins moved since {day} (stability index {index:.2f}; above 0.25 is much)",
@@ -107,7 +107,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         "{share} of the persons that were aligned last have a row here",
         "最近一次对齐的人中，{share} 在本方有数据",
     ),
-    "columns.good": ("{good} of {count} columns keep to the contract", "{count} 列中有 {good} 列符合约定"),
+    "columns.good": ("{good} of {count} columns keep to the contract", "{count} 列中有 {good} 列符合契约"),
     "columns.none": ("this holder has no features of its own", "本方没有自己的特征"),
     "profile.kept": (
         "the bins' shares are kept in {file}: the next check compares with them",
@@ -137,11 +137,11 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     ),
     "contract.same": (
         "the contract is the one that request.json told ({digest}…)",
-        "约定和 request.json 里的一致（{digest}…）",
+        "契约和 request.json 里的一致（{digest}…）",
     ),
     "contract.other": (
         "the contract is no longer the one that request.json told: `fedscore partner renew`, and send it again",
-        "约定和 request.json 里的不一致：运行 `fedscore partner renew`，再发一次",
+        "契约和 request.json 里的不一致：运行 `fedscore partner renew`，再发一次",
     ),
     "keys.open": ("{file}: others on this machine can read it: chmod 600", "{file}：本机其他人能读到：请 chmod 600"),
     "keys.good": ("keys: for their owner's eyes only", "密钥：只有属主能读"),

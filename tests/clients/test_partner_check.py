@@ -50,7 +50,7 @@ def test_every_finding_has_words_in_both_languages(check: Run, language: str) ->
     ended = check("--language", language)
     assert ended.code == 0
     assert MARKS[True][LANGUAGES.index(language)] in ended.out
-    assert ("约定" in ended.out) == (language == "zh")
+    assert ("契约" in ended.out) == (language == "zh")
     for english, chinese in TEXTS.values():
         fields = [sorted(part.split("}")[0].split(":")[0] for part in t.split("{")[1:]) for t in (english, chinese)]
         assert set(fields[1]) <= set(fields[0])
