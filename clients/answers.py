@@ -19,7 +19,7 @@ from pathlib import Path
 from model.inputs import InputError
 
 FILE = "answers.db"
-YEAR = timedelta(days=365)
+YEAR, EVER = timedelta(days=365), datetime.min.replace(tzinfo=UTC)
 _TABLES = """
 CREATE TABLE IF NOT EXISTS model (version TEXT PRIMARY KEY, roster TEXT NOT NULL, first_at TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS answer (
@@ -147,12 +147,13 @@ def compare(folder: Path, shown: Compared) -> None:
         database.execute("INSERT INTO compared VALUES (?, ?, ?, ?)", row)
 
 
-def versions(folder: Path) -> list[tuple[str, str]]:
-    """The versions answered for, with the instant of each one's first answer, oldest first."""
+def versions(folder: Path, since: datetime = EVER) -> list[str]:
+    """The versions first answered for after an instant, oldest first."""
     if not (folder / FILE).exists():
         return []
     with _opened(folder / FILE) as database:
-        return list(database.execute("SELECT version, first_at FROM model ORDER BY first_at"))
+        query = "SELECT version FROM model WHERE first_at > ? ORDER BY first_at"
+        return [name for (name,) in database.execute(query, (_told(since),))]
 
 
 def _admit(database: sqlite3.Connection, version: Version) -> None:

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.joint import Seat
-from clients.keeping import keep
 from clients.orders import once
 from model.inputs import InputError
 from model.link import SCALE
 from model.moments import LABEL, UNIT, upper
 from model.wire import pack, unpack
+from privacy.durable import write
 from privacy.refining import StepParty
 from privacy.ring import Words
 from privacy.roles import COORDINATOR, MOMENTS, REFINE
@@ -41,8 +41,8 @@ def multiply(seat: Seat, number: int, rows: Sealed, dealt: bytes | None) -> None
         owner: _words(seat.open(owner, rows[owner], f"rows|{number}"), stop - start) for owner in seat.joint.owners
     }
     party.add(number, shown)
-    keep(seat.folder / f"chunk-{number}.npz", pack(**shown))
-    keep(seat.folder / "products.npz", pack(**party.state()))
+    write(seat.folder / f"chunk-{number}.npz", pack(**shown))
+    write(seat.folder / "products.npz", pack(**party.state()))
 
 
 def open_matrix(seat: Seat, noise: Sealed) -> bytes:
@@ -78,7 +78,7 @@ def step(seat: Seat, number: int, chunk: int, sealed: Sealed) -> dict[str, bytes
     own = party.opening(chunk, sums, tables)
     with np.load(seat.folder / f"chunk-{chunk}.npz") as kept:
         party.add(chunk, {owner: kept[owner] for owner in seat.joint.owners}, own + theirs)
-    keep(seat.folder / f"step-{number}-{chunk}.npz", pack(**party.state()))
+    write(seat.folder / f"step-{number}-{chunk}.npz", pack(**party.state()))
     reply = {"opening": seat.seal(COORDINATOR, own.tobytes(), f"opened|{number}|{chunk}")}
     if chunk == len(chunks) - 1:
         product = np.frombuffer(seat.open(dealer, sealed["product"], f"product|{number}"), np.uint64)

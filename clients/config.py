@@ -66,10 +66,8 @@ class Node:
         """
         if "node" in node_config:
             return cls.own(NodeFile.load(Path(str(node_config["node"]))))
-        if "holder" in node_config:
-            return cls._real(node_config)
         if "num-partitions" not in node_config:  # never fall into a simulation by a misspelt key
-            raise InputError("node configuration", "holder", "is missing", remedy="name the holder this node plays")
+            raise InputError("node configuration", "node", "is missing", remedy="give the path of its node.toml")
         seed = whole("run configuration", "seed", run_config.get("seed", 0))
         federation = run_federation(run_config)
         epsilon, delta = run_budget(federation, run_config)
@@ -113,20 +111,6 @@ class Node:
             limits=file.limits,
             applicants=file.applicants,
         )
-
-    @classmethod
-    def _real(cls, config: Mapping[str, Value]) -> Node:
-        """The node of a deployment, from its own configuration alone."""
-        where = "node configuration"
-        federation = load_federation(Path(str(config["federation"])))
-        terms = federation.privacy
-        epsilon = check_epsilon(where, "epsilon", config.get("epsilon", terms.epsilon))
-        if math.isinf(epsilon) or math.isinf(terms.epsilon):
-            raise InputError(where, "epsilon", "must be finite outside a simulation", "inf")
-        names = (federation.holder(str(config["holder"])).name,)
-        state, seed = Path(str(config["state"])), whole(where, "seed", config.get("seed", 0))
-        programme = str(config.get("programme", programme_of(federation, seed)))
-        return cls(federation, names, state, state, epsilon, terms.epsilon, terms.delta, False, programme, seed)
 
     def _lasting(self, ledgers: Path) -> Node:
         """This simulated node on ledgers that span runs, under the federation file's own budget."""

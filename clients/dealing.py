@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from clients.joint import Seat
-from clients.keeping import first
 from model.inputs import InputError
 from model.link import Link
 from model.wire import pack
+from privacy.durable import made
 from privacy.refining import StepDealer
 from privacy.roles import COORDINATOR
 from privacy.shares import Dealer, Roots
@@ -48,5 +48,5 @@ def _roots(seat: Seat) -> Roots:
     """This plan's roots, drawn once and kept until the plan is forgotten."""
     if seat.joint.roles.dealer != seat.name or seat.joint.trust != "secure" or seat.name in seat.joint.roles.parties:
         raise InputError("order", "roles", "do not make this holder the dealer", seat.name)
-    kept = first(seat.folder / "roots", b"".join(Roots().both))
+    kept = made(seat.folder / "roots", lambda: b"".join(Roots().both))
     return Roots((kept[:32], kept[32:]))

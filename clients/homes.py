@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from clients.cohort import aligned, cohort_of
 from clients.config import Node
-from clients.keeping import first
 from clients.packets import Channel
 from model.federation import LENDER
 from model.inputs import InputError
@@ -93,7 +92,7 @@ def _once_a_plan(node: Node, plan: str, present: Mapping[str, Flags]) -> None:
         seen.update(name.encode() + b"\0" + np.packbits(present[name]).tobytes())
     path = node.durable(LENDER) / f"homes-{hashlib.sha256(plan.encode()).hexdigest()}"
     told = seen.hexdigest().encode()
-    if first(path, told) != told:
+    if made(path, lambda: told) != told:
         raise InputError("order", "homes", "were told for this plan with other presences")
 
 

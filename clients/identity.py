@@ -15,7 +15,7 @@ from typing import Any
 
 from clients.config import Node
 from privacy.durable import alone, made, write
-from privacy.envelope import SealBroken, new_key, public_key
+from privacy.envelope import SealBroken, new_key
 from privacy.signing import Keys, announcement, coordinator_of, keys_of, new_signing_key
 
 PEERS = "peers.json"
@@ -24,11 +24,6 @@ PEERS = "peers.json"
 def private_key(folder: Path) -> bytes:
     """This holder's key for sealed messages, made on first use and kept on its disk only."""
     return made(folder / "seal.key", new_key)
-
-
-def public_key_of(node: Node, name: str) -> bytes:
-    """The public part of this holder's sealing key."""
-    return public_key(private_key(node.durable(name)))
 
 
 def signing_key(node: Node, name: str) -> bytes:

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from clients.cohort import aligned, cohort_of, table_of
 from clients.config import Node
 from clients.identity import peer, private_key, signing_key
-from clients.keeping import first, keep
 from clients.orders import Agreement, once, reserve
 from clients.scored import expect
 from model.contract import Contract
@@ -29,6 +28,7 @@ from model.inputs import InputError
 from model.link import SCALE, Link
 from model.moments import UNIT, BlockRows, Layout, upper
 from model.wire import TRAIN_ROWS, pack, unpack
+from privacy.durable import made, write
 from privacy.mechanisms import noise_share
 from privacy.noise import Csprng
 from privacy.plan import Release
@@ -103,14 +103,14 @@ class Seat:
         """Deletes masks, shares and chunks of this plan, for good; the ledger keeps what was paid."""
         folder = self.node.durable(self.name) / f"joint-{self.agreement.id}"
         folder.mkdir(mode=0o700, exist_ok=True)
-        keep(folder / _OVER, b"")
+        write(folder / _OVER, b"")
         for path in folder.iterdir():
             if path.name != _OVER:
                 path.unlink()
 
     def same(self, what: str, content: bytes) -> None:
         """Keeps, before anything is shown, what masks serve for; other values under the same masks are refused."""
-        if first(self.folder / what, content) != content:
+        if made(self.folder / what, lambda: content) != content:
             raise InputError("order", what.partition("-")[0], "is not what these masks were used for", self.name)
 
     @cached_property

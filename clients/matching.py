@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.config import Node
-from clients.keeping import keep
 from model.federation import LENDER
 from model.inputs import InputError
 from model.wire import pack, unpack
@@ -136,7 +135,7 @@ def _kept(node: Node, name: str, slot: str, key: Sequence[str], make: Callable[[
     if found.get("key", np.array("")).item() == wanted:
         return found
     arrays = make()
-    keep(path, pack(key=np.array(wanted), **arrays))
+    write(path, pack(key=np.array(wanted), **arrays))
     return arrays
 
 

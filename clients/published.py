@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.config import Node
-from clients.keeping import keep
 from model.blocks import Block
 from model.inputs import InputError
 from model.wire import pack, unpack
+from privacy.durable import write
 
 Floats = NDArray[np.float64]
 _FOLDER = "models"
@@ -81,4 +81,4 @@ def _path(durable: Path, version: str) -> Path:
 def _write(durable: Path, version: str, content: bytes) -> None:
     path = _path(durable, version)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    keep(path, content)
+    write(path, content)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from clients.config import Node
 from model.federation import LENDER
 from model.inputs import InputError
 from model.wire import TRAIN_ROWS
+from privacy.durable import write
 from privacy.mechanisms import respond
 from privacy.noise import Csprng
 from privacy.plan import LabelResponse
@@ -59,9 +60,6 @@ def _kept(path: Path, outcome: str, response: LabelResponse) -> pl.DataFrame:
 
 def _keep(path: Path, kept: pl.DataFrame, outcome: str, response: LabelResponse) -> None:
     """Puts the responses on disk before any of them leaves."""
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        kept.write_parquet(file, metadata={"outcome": outcome, "epsilon": repr(response.epsilon)})
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    buffer = BytesIO()
+    kept.write_parquet(buffer, metadata={"outcome": outcome, "epsilon": repr(response.epsilon)})
+    write(path, buffer.getvalue())

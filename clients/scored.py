@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 
 from clients import answers
 from clients.config import Node
-from clients.keeping import first
 from clients.orders import Agreement, ledger, noiseless
 from clients.published import version_of
 from model.blocks import Block
+from model.descent import averaged
 from model.inputs import InputError
 from model.wire import MEAN, unpack
+from privacy.durable import made
 from privacy.ledger import Ledger
 from privacy.plan import BudgetExceeded
 
 Floats = NDArray[np.float64]
 
 FOLDER = "scored"
-BURN_IN = 0.25  # of the rounds: their averages are not in the published weights
 _NEAR = 1e-12  # another machine's last bit
 
 
@@ -54,7 +54,7 @@ def admit(node: Node, name: str, agreement: Agreement, block: Block, told: Float
     folder, version = node.durable(name) / FOLDER, version_of(block)
     folder.mkdir(mode=0o700, exist_ok=True)
     digest = hashlib.sha256(version.encode() + b"|" + more).hexdigest().encode()
-    if first(folder / agreement.id, digest) != digest:
+    if made(folder / agreement.id, lambda: digest) != digest:
         raise InputError("order", "weights", "are not those that this plan's cohort was scored with first", name)
     limits, now = node.limits, datetime.now(UTC)
     answers.admit(node.durable(name), answers.Version(version, "", limits.max_models, limits.max_applicants, now))
@@ -77,6 +77,6 @@ def _check_trained(node: Node, name: str, agreement: Agreement, told: Floats, bo
     sharing = {h.name for h in node.federation.holders if h.domain == domain and agreement.has(f"{domain}/{h.name}")}
     if sharing != {name}:  # the mean is over replies that this holder never sees
         return
-    own = np.mean([mean for r, mean in enumerate(means, 1) if r > BURN_IN * rounds or rounds == 1], axis=0)
+    own = np.mean([mean for r, mean in enumerate(means, 1) if averaged(r, rounds)], axis=0)
     if told.shape != own.shape or not np.allclose(told, own, rtol=_NEAR, atol=_NEAR):
         raise InputError("order", "weights", "are not what this holder trained", name)

@@ -23,6 +23,7 @@ MOMENTUM = 0.9
 MIN_STEPS, MAX_STEPS = 100, 500
 MAX_WEIGHT = 1e6  # no iterate goes beyond: whatever is asked, exact sums stay finite
 MAX_RATE = 1e3  # of a schedule that a holder follows
+BURN_IN = 0.25  # of the rounds: their means are left out of the published weights
 MAX_TIME = 6000.0  # beyond it nothing was gained on any set
 
 
@@ -54,6 +55,15 @@ def check_rounds(file: str, field: str, value: object) -> int:
     if rounds > MIN_STEPS:
         raise InputError(file, field, f"must be at most {MIN_STEPS}, the steps of the shortest training", rounds)
     return rounds
+
+
+def averaged(number: int, rounds: int) -> bool:
+    """Whether the published weights of a block average the mean of this round, which counts from 1.
+
+    >>> [r for r in range(1, 9) if averaged(r, 8)], averaged(1, 1)
+    ([3, 4, 5, 6, 7, 8], True)
+    """
+    return number > BURN_IN * rounds or rounds == 1
 
 
 def noise_variance(row_norm: float, persons: int, mu: float) -> float:

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import fcntl
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 def write(path: Path, content: bytes, sync: bool = True) -> None:
-    """Puts a file in place as a whole; only its owner may read it. Inside `alone` it stays after a crash.
+    """Puts a file in place as a whole, or leaves the older one; only its owner may read it.
 
-    Without `sync` it stays after a crash of the process, not of the machine: enough for a simulation.
+    Inside `alone` it stays after a crash of the machine. Without `sync` it stays after one of the process only: that
+    is enough for a simulation.
     """
-    part = path.with_name(f"{path.name}.part")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        if sync:
-            os.fsync(file.fileno())
-    part.replace(path)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)  # of mode 0600
+    part = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -37,7 +43,10 @@ def alone(folder: Path, sync: bool = True) -> Iterator[None]:
 
 
 def made(path: Path, make: Callable[[], bytes]) -> bytes:
-    """What a file holds; what `make` gives, whole and on disk, where there is no file yet."""
+    """What a file holds; what `make` gives, whole and on disk, where there is no file yet.
+
+    Of two that try at once, one wins and both are told it.
+    """
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with alone(path.parent):

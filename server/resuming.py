@@ -8,10 +8,10 @@ where no noise was drawn for it.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from privacy.durable import write
 from server.identity import Coordinator
 from server.planning import RunPlan
 
@@ -53,12 +53,7 @@ class Standing:
     def _keep(self, path: Path, plan: RunPlan) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys = {"seal": self.keys.seal_key.hex(), "sign": self.keys.sign_key.hex()}
-        part = path.with_name(f".{path.name}.part")
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(json.dumps({"plan": plan.id, "run": plan.run, **keys}))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        write(path, json.dumps({"plan": plan.id, "run": plan.run, **keys}).encode())
 
     def done(self) -> None:
         """The model is published: the next run is a new one."""

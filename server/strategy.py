@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
+from model.descent import averaged
 from model.wire import LAST, MEAN, TRAIN, key
 from privacy.ring import Words
 from server.exchange import Answer, Exchange, Post
@@ -28,7 +29,6 @@ _T = TypeVar("_T")
 
 _log = logging.getLogger("fedscore.server")
 _HASH = 64  # hexadecimal digits, at most
-_BURN_IN = 0.25  # of the rounds: their averages are left out of the published weights
 
 
 class BlockStrategy(Strategy):
@@ -105,7 +105,7 @@ class BlockStrategy(Strategy):
         arrays = dict(self._current.items())
         for domain, (last, mean) in self._means(server_round, answers).items():
             arrays[key(domain, LAST)] = Array(last)
-            if server_round > _BURN_IN * self.plan.rounds or self.plan.rounds == 1:
+            if averaged(server_round, self.plan.rounds):
                 self._averages.setdefault(domain, []).append(mean)
         if self.failed and self.roster.terms.on_failure == "stop":
             raise RunFailed("stopped, as configured: " + _told(self.exchange, self.failed))

@@ -16,7 +16,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from clients.files import number, read_columns, scan, text
-from clients.keeping import keep
 from clients.nodefile import NodeFile
 from clients.partner.words import Finding, Term
 from clients.tables import load_cohort
@@ -24,6 +23,7 @@ from model.contract import FLAG_VALUES, Feature
 from model.encoding import FeatureBins
 from model.federation import LENDER, Federation, Holder
 from model.inputs import InputError
+from privacy.durable import write
 
 SOME, MUCH = 0.01, 0.2  # share of odd values: worth a word above the first, to be mended above the second
 HOLES, HEAP = 0.5, 0.99  # share of missing values, of values in one bin, that is worth a word
@@ -129,7 +129,7 @@ def _columns(files: list[Data], holder: Holder, profile: Path) -> Iterator[Findi
         yield from found
     yield Finding(True, "columns.good", {"good": good, "count": len(holder.contract.features)})
     if not before:
-        keep(profile, json.dumps({"day": time.strftime("%Y-%m-%d"), "shares": shares}).encode())
+        write(profile, json.dumps({"day": time.strftime("%Y-%m-%d"), "shares": shares}).encode())
         yield Finding(True, "profile.kept", {"file": profile.name})
 
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from clients.keeping import keep
 from clients.nodefile import NAME, TRUST, NodeFile
 from model.inputs import InputError, read_text
+from privacy.durable import write
 from privacy.enrolment import Welcome
 
 _WELCOME = "by welcome "
@@ -115,7 +115,7 @@ class Folder:
         if bundle in self.bundles():
             return False
         before = read_text(self.allowed) if self.allowed.exists() else ""
-        keep(self.allowed, f"{before}{bundle}  # {note}\n".encode())
+        write(self.allowed, f"{before}{bundle}  # {note}\n".encode())
         return True
 
     def welcome_bundle(self, welcome: Welcome) -> None:
@@ -124,7 +124,7 @@ class Folder:
         lines = read_text(self.allowed).splitlines(keepends=True) if self.allowed.exists() else []
         if known and known.bundle != welcome.bundle:
             kept = [line for line in lines if not (line.startswith(known.bundle) and _WELCOME in line)]
-            keep(self.allowed, "".join(kept).encode())
+            write(self.allowed, "".join(kept).encode())
         self.allow(welcome.bundle, f"{_WELCOME}{welcome.number} of {welcome.federation}")
 
 

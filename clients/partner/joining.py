@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from clients.identity import PEERS, private_key
-from clients.keeping import keep
 from clients.nodefile import NAME, NodeFile, refuse_address
 from clients.partner.folder import HASH, Folder
 from clients.partner.template import node_toml
@@ -267,8 +266,8 @@ def accept(folder: Folder, welcome: Welcome, text: str) -> None:
     pins = {row.name: row.verify for row in welcome.roster if row.name != folder.node.holder}
     with alone(folder.node.durable):  # the whole list, so that whoever was expelled is known no longer
         write(folder.node.durable / PEERS, json.dumps(pins, indent=1, sort_keys=True).encode())
-    keep(folder.authority, welcome.authority.encode())
+    write(folder.authority, welcome.authority.encode())
     if welcome.certificate:
-        keep(folder.certificate, welcome.certificate.encode())
+        write(folder.certificate, welcome.certificate.encode())
     folder.welcome_bundle(welcome)
-    keep(folder.trust, text.encode())
+    write(folder.trust, text.encode())

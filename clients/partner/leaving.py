@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from clients.keeping import keep
 from clients.partner import standing
 from clients.partner.folder import Folder
 from clients.partner.joining import request_of
 from privacy import custody
+from privacy.durable import write
 from privacy.enrolment import fingerprint
 
 
@@ -20,7 +20,7 @@ def leave(folder: Folder) -> Iterator[str]:
     head = "no ledger: nothing was ever released from here"
     if folder.ledger.exists():
         out = folder.root / f"ledger-{time.strftime('%Y%m%dT%H%M%S')}.jsonl"
-        keep(out, custody.export(folder.ledger).encode())
+        write(out, custody.export(folder.ledger).encode())
         count, digest = custody.head(custody.read(folder.ledger))
         head = f"ledger of {count} rows, head {digest}"
         yield f"{out}: the last state of the ledger, for a witness to keep"

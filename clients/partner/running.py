@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clients.keeping import keep
 from clients.nodefile import refuse_address
 from clients.partner.folder import Folder, environment
 from clients.partner.joining import node_key
 from clients.partner.standing import alone, beat, heard, holder_of, log, rotate, tail
 from model.inputs import InputError
+from privacy.durable import write
 
 HERE = Path(__file__).resolve().parent
 WAITS = (2.0, 5.0, 10.0, 20.0, 30.0)  # seconds before each new start; the last one again and again
@@ -44,7 +44,7 @@ class Running:
         """Starts the SuperNode and the process that starts its apps under guard."""
         folder, welcome = self.folder, self.folder.node.trust()
         port, secret = self.folder.node.port or free_port(), folder.run / "superexec.secret"
-        keep(secret, os.urandom(32).hex().encode())
+        write(secret, os.urandom(32).hex().encode())
         beat(folder).unlink(missing_ok=True)
         config = f"node={json.dumps(str(folder.node.path), ensure_ascii=False)}"
         address, own = f"127.0.0.1:{port}", str(os.getpid())
@@ -108,7 +108,7 @@ def guard(folder: Folder) -> str:
     installed = {path.name for path in Path(sys.executable).parent.glob("flwr-*")}
     for name in sorted({*TASK_TYPE_TO_COMMAND.values(), *installed, "flwr-clientapp"}):
         words = (sys.executable, "-I", str(HERE / "guard.py"), name, str(folder.allowed))
-        keep(place / name, f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n'.encode())
+        write(place / name, f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n'.encode())
         (place / name).chmod(0o700)
     return os.pathsep.join([str(place), "/usr/bin", "/bin"])
 

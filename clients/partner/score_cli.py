@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from clients.keeping import keep
 from clients.partner.folder import Folder
 from model.inputs import InputError, read_text, taking
+from privacy.durable import write
 
 Dir = Annotated[Path, typer.Argument(metavar="DIR", help="The holder's folder, made by `partner init`.")]
 
@@ -61,6 +61,6 @@ def score(asked: ScoreOptions) -> None:
 def _keep(path: Path, content: bytes) -> None:
     """Writes what says something of each person, for its owner's eyes only."""
     try:
-        keep(path, content)
+        write(path, content)
     except OSError as error:
         raise InputError(path, "", f"cannot be written ({error.strerror})", remedy="check the folder") from None

@@ -10,13 +10,15 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
-from clients.keeping import keep
+from clients import answers
 from clients.partner.folder import Folder
 from model.inputs import InputError
 from privacy import custody
 from privacy.accounting import shown
+from privacy.durable import write
 from privacy.enrolment import fingerprint
 from privacy.signing import verify_key
 
@@ -97,7 +99,7 @@ def rotate(folder: Folder) -> bool:
     """Sets a long log aside and begins it anew, while Flower goes on writing; one older one is kept."""
     if not log(folder).exists() or log(folder).stat().st_size <= LOG_BYTES:
         return False
-    keep(folder.run / "node.log.1", log(folder).read_bytes())
+    write(folder.run / "node.log.1", log(folder).read_bytes())
     os.truncate(log(folder), 0)
     return True
 
@@ -128,6 +130,8 @@ def report(folder: Folder) -> tuple[list[str], bool]:
     seen = list(dict.fromkeys(re.findall(r"\[RUN (\d+)", tail(log(folder), LOG_BYTES))))
     lines.append(f"runs seen   {len(seen)}" + (f", last {seen[-1]}" if seen else ""))
     lines.append(f"ledger      {_spent(folder)}")
+    used = answers.versions(folder.node.durable, datetime.now(UTC) - answers.YEAR)
+    lines.append(f"models      {len(used)} new versions this year, of {folder.node.limits.max_models}")
     return lines, sound
 
 

@@ -137,14 +137,24 @@ def expel(folder: Folder, name: Annotated[str, typer.Argument(help="Who leaves."
 
 
 @coordinator.command("renew")
-def renew(folder: Folder) -> None:
+def renew(
+    folder: Folder,
+    new_key: Annotated[bool, typer.Option("--new-key", help="Sign with another key from now on.")] = False,
+) -> None:
     """Make a new certificate for the coordinator, and welcomes with new certificates for all; then `down` and `up`.
+
+    Holders take a new key by its fingerprint only: `partner join DIR WELCOME --fingerprint`.
 
     Example: fedscore coordinator renew hub
     """
-    from server.coordinator import founding
+    from server.coordinator import founding, supervising
 
-    founding.renew(Coordinator.load(folder))
+    own = Coordinator.load(folder)
+    if new_key:
+        supervising.check_free(own)
+    founding.renew(own, new_key)
+    if new_key:
+        typer.echo(f"fingerprint of the coordinator: {_fingerprint(own)}")
     typer.echo(f"renewed: fedscore coordinator down {folder}; fedscore coordinator up {folder} --background")
 
 

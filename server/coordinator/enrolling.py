@@ -18,7 +18,6 @@ from privacy.enrolment import EnrolmentError, Request, Welcome
 from privacy.signing import verify_key
 from server.coordinator.authority import certify_holder, check_possession
 from server.coordinator.folder import NAME, Coordinator, private_file
-from server.coordinator.journal import log
 from server.coordinator.processes import FlowerCli
 from server.coordinator.roster import Roster, Row
 from server.coordinator.services import PROFILE, flower_environment
@@ -109,7 +108,7 @@ def enrol(coordinator: Coordinator, given: Sequence[Asked], replace: bool = Fals
         private_file(coordinator.path / "requests" / f"{row.name}.json", asked.text.encode())
         roster = roster.with_row(row)
         roster.save(coordinator.path)
-        log(coordinator, "enrolled", _told(row))
+        coordinator.log("enrolled", _told(row))
     welcome_all(coordinator, roster)
     return roster
 
@@ -125,7 +124,7 @@ def expel(coordinator: Coordinator, name: str) -> Roster:
     _unregister(coordinator, row)
     roster = roster.without(name)
     roster.save(coordinator.path)
-    log(coordinator, "expelled", {"holder": name})
+    coordinator.log("expelled", {"holder": name})
     (coordinator.path / "welcomes" / f"{name}.welcome.json").unlink(missing_ok=True)
     welcome_all(coordinator, roster)
     return roster

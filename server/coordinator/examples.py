@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from model.inputs import write_text
 from server.coordinator.folder import Coordinator
@@ -29,46 +28,31 @@ def write_examples(coordinator: Coordinator) -> None:
 
 def coordinator_unit(coordinator: Coordinator) -> str:
     """The systemd unit of a coordinator: its supervisor restarts the programs, systemd restarts the supervisor."""
-    return f"""# /etc/systemd/system/{COORDINATOR_UNIT}
-[Unit]
-Description=fedscore coordinator of {coordinator.name}
-After=network-online.target
-Wants=network-online.target
-
-[Service]
-Type=simple
-User=fedscore
-ExecStart={_command()} coordinator up {coordinator.path}
-Restart=on-failure
-RestartSec=10
-KillMode=mixed
-TimeoutStopSec=60
-UMask=0077
-NoNewPrivileges=true
-PrivateTmp=true
-ProtectSystem=strict
-ProtectHome=read-only
-ReadWritePaths={coordinator.path}
-
-[Install]
-WantedBy=multi-user.target
-"""
+    said = f"# /etc/systemd/system/{COORDINATOR_UNIT}"
+    what, command = f"coordinator of {coordinator.name}", f"coordinator up {coordinator.path}"
+    return _unit(said, what, command, 10, str(coordinator.path))
 
 
 def partner_unit() -> str:
     """The systemd unit of a partner's node; the instance's name is that of its folder under /srv/fedscore."""
-    return f"""# /etc/systemd/system/{PARTNER_UNIT}: systemctl enable --now fedscore-partner@pay-1
+    said = f"# /etc/systemd/system/{PARTNER_UNIT}: systemctl enable --now fedscore-partner@pay-1"
+    return _unit(said, "node %i", "partner start /srv/fedscore/%i", 70, "/srv/fedscore/%i")
+
+
+def _unit(said: str, what: str, command: str, pause: int, folder: str) -> str:
+    """A systemd unit of one command of ours, started again `pause` seconds after it died, that writes in one folder."""
+    return f"""{said}
 [Unit]
-Description=fedscore node %i
+Description=fedscore {what}
 After=network-online.target
 Wants=network-online.target
 
 [Service]
 Type=simple
 User=fedscore
-ExecStart={_command()} partner start /srv/fedscore/%i
+ExecStart={tool("fedscore")} {command}
 Restart=on-failure
-RestartSec=70
+RestartSec={pause}
 KillMode=mixed
 TimeoutStopSec=60
 UMask=0077
@@ -76,7 +60,7 @@ NoNewPrivileges=true
 PrivateTmp=true
 ProtectSystem=strict
 ProtectHome=read-only
-ReadWritePaths=/srv/fedscore/%i
+ReadWritePaths={folder}
 
 [Install]
 WantedBy=multi-user.target
@@ -117,7 +101,3 @@ RUN apt-get update && apt-get install -y --no-install-recommends nginx make && r
 COPY . /opt/fedscore
 RUN pip install --no-cache-dir -c /opt/fedscore/constraints.txt -e /opt/fedscore
 """
-
-
-def _command() -> Path:
-    return Path(tool("fedscore"))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from model.inputs import InputError, read_toml, refuse_unknown, whole, write_text
+from privacy.durable import write
+from server.log import append
 
 SETTINGS = "coordinator.toml"
 PRIVATE = ("certs", "keys", "requests", "welcomes", "ledger", "log", "out", "home", "run", "nginx", "app")
@@ -122,6 +124,10 @@ bundle = {json.dumps(self.bundle)}  # of app/; `fedscore coordinator upgrade` ch
             raise InputError(path, "", "is not the coordinator's key of 32 bytes", remedy="restore it from a backup")
         return key
 
+    def log(self, kind: str, body: Mapping[str, str]) -> None:
+        """Appends an entry to the log, on disk before anything follows from it; raises `RunFailed` where it cannot."""
+        append(self.path / "log", self.signing_key(), kind, body)
+
     def check_disk(self) -> None:
         """Raises `InputError` where the disk is nearly full: a run could neither log nor charge what it releases."""
         free = shutil.disk_usage(self.path).free >> 20
@@ -131,13 +137,8 @@ bundle = {json.dumps(self.bundle)}  # of app/; `fedscore coordinator upgrade` ch
 
 
 def private_file(path: Path, content: bytes) -> None:
-    """Puts a file in place as a whole and on disk; only its owner may read it."""
-    part = path.with_name(f".{path.name}.part")
+    """`privacy.durable.write` for a command: raises `InputError` where the disk does not take it."""
     try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        write(path, content)
     except OSError as error:
         raise InputError(path, "", f"cannot be written ({error.strerror})", remedy="check the disk") from None

@@ -6,6 +6,7 @@ import base64
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 from model.inputs import InputError
 from privacy.signing import new_signing_key
@@ -14,8 +15,9 @@ from server.coordinator.authority import certify_server, found
 from server.coordinator.enrolling import welcome_all
 from server.coordinator.examples import write_examples
 from server.coordinator.folder import PRIVATE, Coordinator, private_file
-from server.coordinator.journal import log
 from server.coordinator.roster import Roster
+from server.identity import SIGN_KEY, lasting_key
+from server.log import Log
 
 _UNSAFE = set("\"'$;{}\\\n\r\t")  # what nginx or a unit file would read as more than a path
 
@@ -51,16 +53,37 @@ def init(coordinator: Coordinator, bundle: bytes) -> Coordinator:
     part.rename(path)
     made = Coordinator.load(path)
     write_examples(made)
-    log(made, "bundle", {"sha256": made.bundle})
+    made.log("bundle", {"sha256": made.bundle})
     return made
 
 
-def renew(coordinator: Coordinator) -> None:
-    """A new certificate for the coordinator's host, and new certificates and welcomes for all holders."""
+def renew(coordinator: Coordinator, new_key: bool = False) -> None:
+    """A new certificate for the coordinator's host, and new certificates and welcomes for all holders.
+
+    With `new_key` also a new signing key, which the old one announces in the log: holders go on with that log once they
+    took the key by its fingerprint.
+    """
+    if new_key:
+        rekey(coordinator.path)
     certify_server(coordinator)
     roster = Roster.load(coordinator.path).renumbered()
     roster.save(coordinator.path)
     welcome_all(coordinator, roster)
+
+
+def rekey(home: Path) -> None:
+    """A new signing key in a coordinator's folder. Where this dies in between, the key is in `keys/sign.key.new`.
+
+    Raises:
+        RunFailed: where the log cannot be continued; the old key stays.
+    """
+    path, old, new = home / SIGN_KEY, lasting_key(home), new_signing_key()
+    kept = path.with_name(f"{path.name}.new")
+    private_file(kept, new)
+    Log(home / "log", old).rotate(new)
+    private_file(path.with_name(f"{path.name}.old"), old)
+    private_file(path, new)
+    kept.unlink()
 
 
 def upgrade(coordinator: Coordinator, bundle: bytes) -> Coordinator:
@@ -69,7 +92,7 @@ def upgrade(coordinator: Coordinator, bundle: bytes) -> Coordinator:
         return coordinator
     changed = replace(coordinator, bundle=bundling.freeze(bundle, coordinator.app))
     changed.save()
-    log(changed, "bundle", {"sha256": changed.bundle})
+    changed.log("bundle", {"sha256": changed.bundle})
     roster = Roster.load(changed.path).renumbered()
     roster.save(changed.path)
     welcome_all(changed, roster)

@@ -9,7 +9,7 @@ import pytest
 
 from clients.cohort import accept, aligned, cohort_of, hand_out, sizes_of, table_of
 from clients.config import Node
-from clients.identity import introduction, private_key, public_key_of
+from clients.identity import introduction, private_key
 from clients.packets import Channel
 from clients.tables import load_cohort
 from model.federation import LENDER, load_federation
@@ -158,7 +158,7 @@ def test_a_private_key_is_made_once_and_for_its_owner_only(node: Node) -> None:
     path = node.folder("pay-1") / "seal.key"
     assert private_key(node.folder("pay-1")) == key
     assert path.stat().st_mode & 0o077 == 0
-    assert public_key_of(node, "pay-1") != public_key_of(node, "shop-1")
+    assert private_key(node.durable("pay-1")) != private_key(node.durable("shop-1"))
 
 
 def test_a_partner_outside_the_federation_gets_no_packet(node: Node) -> None:

@@ -1,6 +1,7 @@
 """A node's own configuration: whom it plays, where its state lies, and that a run cannot raise its ceiling."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,49 +21,11 @@ def test_every_holder_is_played_by_exactly_one_node_of_a_simulation(small: Path,
     assert sorted(name for names in played for name in names) == sorted(NAMES)
 
 
-def test_a_real_node_plays_just_the_holder_it_is_told(small: Path, tmp_path: Path) -> None:
-    node = Node.of({"federation": str(small), "holder": "pay-1", "state": str(tmp_path)}, {}, 1)
-    assert (node.holders, node.simulated, node.epsilon, node.programme) == (("pay-1",), False, 1.0, "sample")
-
-
 @pytest.mark.parametrize("name", ["lender", "shop-1", "nobody"])
-def test_a_node_never_plays_a_holder_that_it_is_not(small: Path, tmp_path: Path, name: str) -> None:
-    node = Node.of({"federation": str(small), "holder": "pay-1", "state": str(tmp_path)}, {}, 1)
+def test_a_node_never_plays_a_holder_that_it_is_not(small: Path, name: str) -> None:
+    node = replace(Node.of({"num-partitions": 1}, {"federation": str(small)}, 1), holders=("pay-1",))
     with pytest.raises(InputError, match="is not played by this node"):
         node.holder(name)
-
-
-def test_a_real_node_that_names_nobody_of_the_federation_is_refused(small: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is not in this federation"):
-        Node.of({"federation": str(small), "holder": "pay-9", "state": str(tmp_path)}, {}, 1)
-
-
-@pytest.mark.parametrize("run", [{"epsilon": "inf"}, {"epsilon": "100"}, {"epsilon": 100.0, "delta": "0.5"}])
-def test_a_runs_budget_never_reaches_a_real_node(small: Path, tmp_path: Path, run: dict[str, Any]) -> None:
-    own = {"federation": str(small), "holder": "pay-1", "state": str(tmp_path), "epsilon": 0.3}
-    node = Node.of(own, run, 1)
-    assert (node.epsilon, node.delta) == (0.3, 1e-5)
-
-
-@pytest.mark.parametrize("epsilon", ["inf", math.inf, 0, -1.0, "nan", "much", True])
-def test_a_real_nodes_ceiling_must_be_finite_and_positive(small: Path, tmp_path: Path, epsilon: Any) -> None:
-    own = {"federation": str(small), "holder": "pay-1", "state": str(tmp_path), "epsilon": epsilon}
-    with pytest.raises(InputError, match="node configuration: epsilon must be"):
-        Node.of(own, {}, 1)
-
-
-def test_a_federation_without_privacy_runs_on_no_real_node(files: Any, tmp_path: Path) -> None:
-    files.toml("epsilon = 1.0", "epsilon = inf")
-    with pytest.raises(InputError, match="must be finite outside a simulation"):
-        Node.of({"federation": str(files.federation), "holder": "pay-1", "state": str(tmp_path)}, {}, 1)
-
-
-@pytest.mark.parametrize("missing", ["federation", "state"])
-def test_a_real_node_without_a_needed_key_is_refused(small: Path, tmp_path: Path, missing: str) -> None:
-    own = {"federation": str(small), "holder": "pay-1", "state": str(tmp_path)}
-    del own[missing]
-    with pytest.raises((InputError, KeyError)):
-        Node.of(own, {}, 1)
 
 
 @pytest.mark.parametrize(("key", "value"), [("seed", -1), ("seed", "x"), ("seed", True), ("epsilon", "-1")])
@@ -103,10 +66,5 @@ def test_data_may_lie_in_another_folder_than_the_federation_file(small: Path, tm
 
 def test_a_node_without_a_holder_is_never_taken_for_a_simulation(small: Path) -> None:
     """A misspelt key must not let a run choose the files, the budget and even no noise at all."""
-    with pytest.raises(InputError, match="holder is missing"):
-        Node.of({"holdr": "pay-1"}, {"federation": str(small), "epsilon": "inf"}, 1)
-
-
-def test_a_real_nodes_split_is_not_the_runs_to_choose(small: Path, tmp_path: Path) -> None:
-    own = {"federation": str(small), "holder": "lender", "state": str(tmp_path), "seed": 3}
-    assert Node.of(own, {"seed": 77}, 1).seed == 3
+    with pytest.raises(InputError, match="node is missing"):
+        Node.of({"nod": "pay-1/node.toml"}, {"federation": str(small), "epsilon": "inf"}, 1)

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from clients.config import Node
-from clients.identity import PEERS, introduction, peer, pinned, private_key, public_key_of, signing_key
+from clients.identity import PEERS, introduction, peer, pinned, private_key, signing_key
 from clients.nodefile import NAME, NodeFile
 from clients.partner.folder import Folder
 from clients.partner.joining import renew
-from privacy.envelope import SealBroken, new_key
+from privacy.envelope import SealBroken, new_key, public_key
 from privacy.signing import (
     Keys,
     announcement,
@@ -67,7 +67,7 @@ def test_an_identity_outlives_a_run_where_the_ledger_does(small: Path, tmp_path:
     first, second = (introduction(run, "pay-1") for run in runs[:2])
     assert first == second  # a new attempt opens what was sealed in an earlier one
     keys = [peer(run, "lender", "pay-1", told) for run, told in zip(runs[:2], (first, second), strict=True)]
-    assert keys[1] == Keys(public_key_of(runs[1], "pay-1"), keys[0].verify)
+    assert keys[1] == Keys(public_key(private_key(runs[1].durable("pay-1"))), keys[0].verify)
     with pytest.raises(SealBroken, match="changed"):
         peer(runs[2], "lender", "pay-1", announcement("pay-1", new_key(), new_signing_key()))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ def test_a_node_is_what_its_own_file_and_its_welcome_say(joined: Folder, hub: Hu
     assert (limits.max_cohort, limits.min_cohort, limits.min_free_disk, limits.kinds) == (2_000_000, 100, 512, ())
     assert (limits.max_alignments, limits.max_models, limits.max_applicants) == (12, 12, 1_000_000)
     assert (node.epsilon, node.total, node.delta) == (1.0, 1.0, 1e-5)
+    with pytest.raises(InputError, match="is not played by this node"):
+        node.holder("lender")
 
 
 @pytest.mark.parametrize(
@@ -81,6 +84,19 @@ def test_its_own_ceilings_hold(change: Change) -> None:
     node = node_of(change("max-cohort = 2_000_000", "max-cohort = 5000"))
     assert (node.epsilon, node.total, node.limits.max_cohort) == (0.25, 1.0, 5000)
     assert node.limits.summed_only
+
+
+def test_a_federation_without_privacy_runs_on_no_real_node(joined: Folder, small: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(small.parent, tmp_path / "noiseless") / small.name
+    copied.write_text(copied.read_text().replace("epsilon = 1.0", "epsilon = inf"))
+    path = joined.node.path
+    path.write_text(path.read_text().replace(str(small), str(copied)))
+    with pytest.raises(InputError, match="must be finite outside a simulation"):
+        node_of(path)
+
+
+def test_the_split_of_a_lender_is_its_own_to_choose(change: Change) -> None:
+    assert node_of(change("[node]", "[node]\nseed = 3"), seed=77).seed == 3
 
 
 def test_its_own_data_replace_those_of_the_federation_file(change: Change, joined: Folder) -> None:
@@ -115,7 +131,11 @@ def test_a_welcome_that_was_edited_counts_for_nothing(joined: Folder) -> None:
         ('holder = "pay-1"', 'holder = "pay-9"', "is not in this federation, got 'pay-9'"),
         ("# delta = 1e-5", "delta = 1e-9", r"limits\.delta is below the 1e-05 of federation\.toml"),
         ("# epsilon = 1.0", "epsilon = inf", r"limits\.epsilon must be finite outside a simulation"),
-        ("# epsilon = 1.0", "epsilon = -1", r"limits\.epsilon must be a number > 0"),
+        *(
+            ("# epsilon = 1.0", f"epsilon = {value}", r"limits\.epsilon must be a number > 0")
+            for value in ("-1", "0", "nan", '"much"', "true")
+        ),
+        ('federation = "', 'federal = "', r"node\.federal is not a known key; did you mean 'federation'"),
         ("min-free-disk = 512", "min-free-disk = 9_000_000_000", r"limits\.min-free-disk is 9000000000 MiB, but less"),
         ("max-cohort", "max-cohrt", r"limits\.max-cohrt is not a known key; did you mean 'max-cohort'\."),
         ("[limits]", "[limit]", "limit is not a known key; did you mean 'limits'"),

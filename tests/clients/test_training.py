@@ -191,12 +191,6 @@ def test_the_lender_without_a_contract_has_no_block_to_train(stage: Any, files: 
     assert _code(at.send(TRAIN, post)) == "input"
 
 
-def test_a_node_reads_its_ceiling_from_its_own_configuration_only(small: Path, tmp_path: Path) -> None:
-    own = {"federation": str(small), "holder": "pay-1", "state": str(tmp_path), "epsilon": 0.5}
-    node = Node.of(own, {"epsilon": "8", "delta": "0.1", "federation": "elsewhere.toml"}, 1)
-    assert (node.epsilon, node.delta, node.simulated) == (0.5, 1e-5, False)
-
-
 @pytest.mark.parametrize("label", [2, 127, -128])
 def test_a_label_outside_zero_and_one_cannot_stretch_a_persons_part(
     small: Path, tmp_path: Path, agreed: Any, label: int

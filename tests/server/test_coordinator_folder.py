@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import configparser
 import hashlib
 import ipaddress
@@ -18,6 +19,8 @@ from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from model.inputs import InputError
+from privacy.enrolment import fingerprint
+from privacy.signing import verify_key
 from server.coordinator import authority, bundling, founding
 from server.coordinator.examples import COMPOSE, COORDINATOR_UNIT, PARTNER_UNIT
 from server.coordinator.folder import Coordinator
@@ -94,6 +97,17 @@ def test_an_expired_certificate_is_one_line_and_renewing_mends_it(hub: Coordinat
     founding.renew(hub)
     authority.check_certificates(hub)
     assert Roster.load(hub.path).number == 1
+
+
+def test_a_new_key_is_told_by_its_fingerprint_and_signs_from_then_on(hub: Coordinator, run_cli: Any) -> None:
+    before = hub.signing_key()
+    ended = run_cli("coordinator", "renew", hub.path, "--new-key")
+    assert ended.code == 0
+    told = base64.b64encode(verify_key(hub.signing_key())).decode()
+    assert f"fingerprint of the coordinator: {fingerprint(told)}" in ended.out
+    assert hub.signing_key() != before == (hub.path / "keys" / "sign.key.old").read_bytes()
+    assert not (hub.path / "keys" / "sign.key.new").exists()
+    assert "sound" in run_cli("log", "verify", hub.path, "--key", told).out
 
 
 def test_a_certificate_of_the_future_points_to_the_clock(hub: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:

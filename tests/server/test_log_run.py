@@ -21,6 +21,7 @@ from privacy.logfile import Kept, read_log
 from privacy.signing import announcement, new_signing_key, verify_key
 from server import log as log_module
 from server.config import RunConfig
+from server.coordinator.founding import rekey
 from server.failures import RunFailed
 from server.log import Log
 from server.phases import Programme
@@ -218,3 +219,20 @@ def test_where_the_log_cannot_be_written_nothing_follows(
     kept = read_log(tmp_path / "out" / "nodes" / "coordinator" / "log")
     assert kept.entries[-1].kind == "stopped"
     assert dict(kept.entries[-1].body) == {"run": "1", "why": "RunFailed"}
+
+
+def test_a_new_key_is_obeyed_once_holders_took_it_and_the_log_goes_on(small: Path, tmp_path: Path) -> None:
+    world = joined(tmp_path / "world", small)
+    old, run = world.key, world.programme(tmp_path / "out")
+    assert len(discover(run.exchange, run.grid, 0.1).members) == len(HOLDERS)
+    rekey(world.hub)
+    assert world.key != old
+    run = world.programme(tmp_path / "out", run=2)
+    with pytest.raises(RunFailed, match="no lender appeared"):
+        discover(run.exchange, run.grid, 0.1)
+    world.enrol()
+    run = world.programme(tmp_path / "out", run=3)
+    assert len(discover(run.exchange, run.grid, 0.1).members) == len(HOLDERS)
+    assert _kept(world).keys == (verify_key(old), verify_key(world.key))
+    with pytest.raises(RunFailed, match="another key"):
+        Log(world.hub / "log", old)

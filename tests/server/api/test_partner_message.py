@@ -35,8 +35,8 @@ def shop(write_federation: Callable[..., Any], party: Any, shop_key: bytes, tmp_
     labels = pl.DataFrame({"id": ids, "label": [0, 1, 0, 1], "split": ["train"] * 4})
     table = pl.DataFrame({"id": ids, "orders": [0.0, 1.5, 2.5, 3.5], "late": [1, 0, 0, 1]})
     files = write_federation(labels, party("shop", table, FEATURES, "ecommerce"), privacy="epsilon = 1.0")
-    own = {"holder": "shop", "federation": str(files.federation), "state": str(tmp_path / "state"), "programme": "p"}
-    node = Node.of(own, {}, 1)
+    run = {"federation": str(files.federation), "out": str(tmp_path / "state")}
+    node = Node.of({"num-partitions": 1}, run, 1)
     (node.durable("shop") / "sign.key").write_bytes(shop_key)
     contract = node.federation.holder("shop").contract
     assert contract is not None
