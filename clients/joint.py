@@ -21,8 +21,9 @@ from clients.config import Node
 from clients.identity import peer, private_key, signing_key
 from clients.orders import Agreement, once, reserve
 from clients.scored import expect
+from model.binned import bins_of
 from model.contract import Contract
-from model.encoding import Encoding
+from model.encoding import Codes, Encoding
 from model.federation import LENDER
 from model.inputs import InputError
 from model.link import SCALE, Link
@@ -33,7 +34,7 @@ from privacy.mechanisms import noise_share
 from privacy.noise import Csprng
 from privacy.plan import Release
 from privacy.refining import masked_sums
-from privacy.ring import Integers, to_ring
+from privacy.ring import Integers
 from privacy.roles import COORDINATOR, MOMENTS, REFINE, Joint
 from privacy.shares import masked, split
 from privacy.signing import coordinator_of, seal_signed, unseal_signed
@@ -174,17 +175,24 @@ class Seat:
         out[here] = self.rows.rows(table.codes[:, places[here]])
         return out
 
+    def bins(self, start: int, stop: int) -> Codes:
+        """The same persons' bins, as `model.binned.bins_of` gives them."""
+        table, places = table_of(self.node, self.name), self.places[start:stop]
+        labels = self.labels[start:stop] if self.name == LENDER else None
+        codes = table.codes[:, np.maximum(places, 0)] if self.rows.encoding else table.codes
+        return bins_of(self.rows, codes, places >= 0, labels)
+
 
 def show_rows(seat: Seat, number: int, seeds: bytes | None) -> dict[str, bytes]:
-    """One chunk of masked rows, for either party; unmasked for a curator, whom only a simulation has.
+    """One chunk of masked rows, for either party; plain bins for a curator, whom only a simulation has.
 
     Args:
         seeds: what the dealer sealed for this holder, with its first chunk.
     """
     start, stop = seat.joint.chunks(seat.agreement.sizes["train"])[number]
-    rows = seat.chunk(start, stop)
     if seat.joint.trust == "curator":
-        return {"for-0": seat.seal(COORDINATOR, to_ring(rows).tobytes(), f"rows|{number}")}
+        return {"for-0": seat.seal(COORDINATOR, seat.bins(start, stop).tobytes(), f"rows|{number}")}
+    rows = seat.chunk(start, stop)
     if seeds is not None:
         seat.same("seeds", seat.open(seat.joint.roles.dealer, seeds, "seeds"))
     seat.same(f"rows-{number}", hashlib.sha256(rows.tobytes()).digest())

@@ -23,7 +23,7 @@ def fit_jointly(table: Table, layout: Layout, own: str | None) -> tuple[Moments,
     Raises:
         RunFailed: where a holder is lost; nothing was opened, or its bytes are kept for a new attempt.
     """
-    fitting = SecureFit(table) if table.joint.trust == "secure" else CuratorFit(table)
+    fitting = SecureFit(table) if table.joint.trust == "secure" else CuratorFit(table, layout)
     try:
         moments = Moments(layout, fitting.moments(), noise_stddev(table, MOMENTS), table.plan.sizes["train"])
         steps, stddev = table.line(REFINE).count, noise_stddev(table, REFINE)

@@ -16,8 +16,10 @@ from flwr.app import Array, ArrayRecord
 from numpy.typing import NDArray
 
 from model import wire
+from model.binned import Binned
+from model.encoding import Codes
 from model.link import SCALE, Link
-from model.moments import LABEL, UNIT, symmetric, upper
+from model.moments import LABEL, UNIT, Layout, symmetric, upper
 from privacy.mechanisms import noise_share
 from privacy.noise import Csprng
 from privacy.refining import StepParty
@@ -25,25 +27,22 @@ from privacy.ring import Integers, Words, from_ring
 from privacy.roles import MOMENTS, REFINE
 from privacy.shares import Party
 from server.exchange import Answer
+from server.failures import RunFailed
 from server.table import Table
 
 Floats = NDArray[np.float64]
 
 
-class _Fitting:
-    """What both ways keep: the table, and a folder for what must not fill the memory."""
+class SecureFit:
+    """Noisy moments and gradients from shares: the coordinator sees its own shares and the noisy totals."""
 
     def __init__(self, table: Table) -> None:
         self.table = table
-        self._kept = TemporaryDirectory(prefix="fedscore-joint-")
+        self._kept = TemporaryDirectory(prefix="fedscore-joint-")  # masked rows, which must not fill the memory
 
     def close(self) -> None:
-        """Deletes the rows, masked or not."""
+        """Deletes the masked rows."""
         self._kept.cleanup()
-
-
-class SecureFit(_Fitting):
-    """Noisy moments and gradients from shares: the coordinator sees its own shares and the noisy totals."""
 
     def moments(self) -> Floats:
         """The noisy matrix of second moments, in units of the rows, shape (width, width)."""
@@ -131,25 +130,31 @@ class SecureFit(_Fitting):
         return (from_ring(total) + np.frombuffer(drawn, np.int64)).astype(np.float64)
 
 
-class CuratorFit(_Fitting):
-    """The same numbers from rows that the coordinator sees, with one part of noise: for simulations only."""
+class CuratorFit:
+    """The same numbers from bins that the coordinator sees, with one part of noise: for simulations only."""
+
+    def __init__(self, table: Table, layout: Layout) -> None:
+        self.table, self._layout = table, layout
+
+    def close(self) -> None:
+        """Forgets the bins."""
+        del self._persons
 
     def moments(self) -> Floats:
         """As `SecureFit.moments`."""
-        table, owners = self.table, self.table.joint.owners
-        width = sum(w for _, w in table.joint.blocks.values())
-        total = np.zeros((width, width))
+        table, owners, chunks = self.table, self.table.joint.owners, []
         for number, (start, stop) in enumerate(table.chunks):
             sealed = {o: dict(table.parcels.pop(o, {})) for o in owners}
             shown = table.ask(wire.ROWS, owners, {"chunk": number, "cohort": table.cohort}, sealed)
-            rows = self._joined(number, shown, stop - start)
-            np.save(Path(self._kept.name) / f"{number}.npy", rows.astype(np.int16))
-            exact = rows.astype(np.float64)
-            total += exact.T @ exact
+            chunks.append(self._seen(number, shown, stop - start))
+        try:
+            self._persons = Binned(self._layout, {b: np.concatenate([c[b] for c in chunks], axis=1) for b in chunks[0]})
+        except ValueError as error:
+            raise RunFailed(f"the joint fit failed: {error}") from None
         table.heads.update(table.book.reserve(table.plan))
         table.ask(wire.CLOSE, owners, {}, {})
-        triangle = upper(total).astype(np.int64)
-        return symmetric(self._noisy(triangle, MOMENTS, "", UNIT * UNIT) / UNIT**2, width)
+        noisy = self._noisy(upper(self._persons.moments()), MOMENTS, "", UNIT * UNIT)
+        return symmetric(noisy / UNIT**2, self._layout.width)
 
     def gradient(self, step: int, link: Link, points: Mapping[str, Floats]) -> Floats:
         """As `SecureFit.gradient`."""
@@ -158,20 +163,20 @@ class CuratorFit(_Fitting):
         shown = table.ask(wire.SUMS, owners, order, {})
         parts = [table.open(o, table.packet(shown, o, "for-0"), f"sums|{step}") for o in owners]
         sums = np.sum([np.frombuffer(part, np.int8).astype(np.int64) for part in parts], axis=0)
-        values, total = link.table()[sums % len(link.table())], np.zeros(0, dtype=np.int64)
-        for number, (start, stop) in enumerate(table.chunks):
-            rows = np.load(Path(self._kept.name) / f"{number}.npy").astype(np.int64)
-            residuals = values[start:stop] - rows[:, 1] * (SCALE // (LABEL * UNIT))
-            part = residuals @ rows
-            total = total + part if len(total) else part
+        residuals = link.table()[sums % len(link.table())] - self._persons.labels * SCALE
+        total = self._persons.gradient(residuals)
         return self._noisy(np.delete(total, 1), REFINE, str(step), UNIT * SCALE) / (UNIT * SCALE)
 
-    def _joined(self, number: int, shown: Mapping[str, Answer], count: int) -> Integers:
-        table, columns = self.table, []
-        for owners, _ in table.joint.blocks.values():
-            rows = [table.open(o, table.packet(shown, o, "for-0"), f"rows|{number}") for o in owners]
-            columns.append(sum(from_ring(_words(r)).reshape(count, -1) for r in rows))
-        return np.concatenate(columns, axis=1)
+    def _seen(self, number: int, shown: Mapping[str, Answer], count: int) -> dict[str, Codes]:
+        """One chunk of every block's bins; a domain's partners have each person once at most."""
+        table, found = self.table, {}
+        for block, (owners, _) in table.joint.blocks.items():
+            packets = [table.open(o, table.packet(shown, o, "for-0"), f"rows|{number}") for o in owners]
+            bins = np.stack([np.frombuffer(packet, np.uint16).reshape(-1, count) for packet in packets])
+            if (np.equal(bins[:, 0], 0).sum(axis=0) > 1).any():
+                raise RunFailed(f"the joint fit failed: two holders of {block} have one person")
+            found[block] = bins.min(axis=0)  # the absent have the last bin
+        return found
 
     def _noisy(self, total: Integers, name: str, part: str, unit: int) -> Floats:
         table, line = self.table, self.table.line(name)

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.binned import Binned, bins_of
 from model.denoising import Moments, normal_equations
 from model.encoding import Codes, Encoding
 from model.inputs import InputError
 from model.joint import first_fit, refined
 from model.link import SCALE, STEPS, Link
-from model.moments import LABEL, UNIT, Layout, symmetric, upper
+from model.moments import UNIT, Layout, symmetric, upper
 from model.refinement import link_of, points_of
 from privacy.audit import Transcript
 from privacy.mechanisms import noise_share
@@ -33,7 +35,6 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 DRAWS = 64  # of the matrix's noise at least
-_CHUNK = 1 << 13  # persons whose rows are made at a time
 _FITS = 3e7  # of fits' columns cubed: bounds the steps that are followed, the others get the last one's sums
 
 
@@ -94,25 +95,32 @@ class Persons:
         partners = {domain: encoding for domain, encoding in self.encodings.items() if domain != self.own}
         return Layout(self.encodings[self.own] if self.own else None, partners)
 
+    @cached_property
+    def _all(self) -> Binned:
+        """Everybody's bins, the canary's among them."""
+        found = {}
+        for name, block in self.layout.blocks.items():
+            domain, everybody = name or self.own, np.ones(len(self.labels), dtype=bool)
+            codes = self.codes[domain] if domain else np.zeros((0, len(self.labels)), np.uint16)
+            here = self.present[name] if name else everybody
+            found[name] = bins_of(block, codes, here, None if name else self.labels)
+        return Binned(self.layout, found)
+
+    @cached_property
+    def _canary(self) -> Integers:
+        """The canary's row, shape (1, width)."""
+        return self.rows(self.layout, len(self.labels) - 1, len(self.labels))
+
     def moments(self) -> Integers:
         """The upper triangle of all rows' second moments with the canary and without, shape (2, size), in steps."""
-        layout, total = self.layout, np.zeros((self.layout.width, self.layout.width))
-        for start, stop in self._chunks():
-            rows = self.rows(layout, start, stop).astype(np.float64)  # exact: sums stay far below 2^53
-            total += rows.T @ rows
-        canary = self.rows(layout, len(self.labels) - 1, len(self.labels)).astype(np.float64)
-        return np.stack([upper(total + canary.T @ canary), upper(total)]).astype(np.int64)
+        inside = upper(self._all.moments())
+        return np.stack([inside, inside - upper(self._canary.T @ self._canary)])
 
     def gradient(self, link: Link, points: Mapping[str, Floats]) -> Integers:
         """The gradient with the canary and without, shape (2, width - 1), in steps."""
-        layout, table, last = self.layout, link.table(), len(self.labels) - 1
-        totals = []
-        for start, stop in (*self._chunks(), (last, last + 1)):
-            rows = self.rows(layout, start, stop)
-            values = table[self._sums(layout, link, points, slice(start, stop)) % STEPS]
-            totals.append((values - rows[:, 1] * (SCALE // (LABEL * UNIT))) @ rows)
-        outside = np.sum(totals[:-1], axis=0)
-        return np.delete(np.stack([outside + totals[-1], outside]), 1, axis=1)
+        residuals = link.table()[self._sums(link, points) % STEPS] - self._all.labels * SCALE
+        inside = self._all.gradient(residuals)
+        return np.delete(np.stack([inside, inside - residuals[-1] * self._canary[0]]), 1, axis=1)
 
     def rows(self, layout: Layout, start: int, stop: int) -> Integers:
         """All blocks' rows of some persons, shape (n, width): zero in a block where a person is not there."""
@@ -126,20 +134,16 @@ class Persons:
             columns.append(rows)
         return np.concatenate(columns, axis=1)
 
-    def _sums(self, layout: Layout, link: Link, points: Mapping[str, Floats], persons: slice) -> Integers:
-        total = np.zeros(len(self.labels[persons]), dtype=np.int64)
-        for name, block in layout.blocks.items():
+    def _sums(self, link: Link, points: Mapping[str, Floats]) -> Integers:
+        """Everybody's log-odds in whole steps."""
+        total = np.zeros(len(self.labels), dtype=np.int64)
+        for name, block in self.layout.blocks.items():
             odds = np.full(len(total), points[name][0])
             if block.encoding:
-                packed = block.encoding.packed(self.codes[name or str(self.own)][:, persons])
+                packed = block.encoding.packed(self.codes[name or str(self.own)])
                 odds = block.encoding.gather(packed, float(points[name][0]), points[name][1:])
-            total += link.part(name, odds) * (self.present[name][persons] if name else 1)
+            total += link.part(name, odds) * (self.present[name] if name else 1)
         return total
-
-    def _chunks(self) -> list[tuple[int, int]]:
-        """First and last place of each chunk of the persons without the canary."""
-        count = len(self.labels) - 1
-        return [(at, min(at + _CHUNK, count)) for at in range(0, count, _CHUNK)]
 
 
 def _gradients(persons: Persons, moments: Integers, matrix: Release, step: Release) -> Integers:

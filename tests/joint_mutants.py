@@ -105,6 +105,10 @@ JOINT_MUTANTS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
         ROWS,
     ),
     (
+        "joint: absent person's bins are counted",
+        *("model/binned.py", "row[~here] = len(table) - 1", "row[~here] = 0", ("tests/model/test_binned.py",)),
+    ),
+    (
         "joint: absent person's row at the lender is not zero",
         *(JOINT, "rows[np.ix_(places < 0, ", "rows[np.ix_(places < -1, ", ROWS),
     ),
