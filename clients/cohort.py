@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clients import matching
-from clients.config import Node
+from clients.config import Node, programme_of
+from clients.files import stamps
 from clients.ids import persons
 from clients.packets import Channel
 from clients.tables import Cohort, Table, load_cohort, load_table
@@ -24,6 +24,8 @@ from model.inputs import InputError
 from model.wire import TRAIN_ROWS, pack, unpack
 from privacy.envelope import SealBroken
 from privacy.matching import POINT, Bytes, MatchRefused
+
+Value = TypeVar("Value")
 
 _log = logging.getLogger("fedscore.clients")
 
@@ -209,7 +211,7 @@ def _store(node: Node, name: str, rows: NDArray[np.int64], told: Mapping[str, ND
 def table_of(node: Node, name: str) -> Table:
     """The holder's table, loaded once a process as long as the files stay as they are."""
     holder = node.federation.holder(name)
-    return _table(_Key(node, name, _stamps(holder.data + node.federation.lender.data)))
+    return _table(_Key(node, name, stamps(holder.data + node.federation.lender.data)))
 
 
 def cohort_of(node: Node) -> Cohort:
@@ -217,24 +219,25 @@ def cohort_of(node: Node) -> Cohort:
 
     A real lender has it in an order of its own making; a simulation in that of the file.
     """
-    return _cohort(_Key(node, LENDER, _stamps(node.federation.lender.data)))
+    return _cohort(_Key(node, LENDER, stamps(node.federation.lender.data)))
 
 
 def persons_of(node: Node, name: str) -> list[str]:
     """A holder's ids, written as the federation compares them; those of the lender in the cohort's order."""
     data = node.federation.holder(name).data + node.federation.lender.data
-    return _persons(_Key(node, name, _stamps(data)))
+    return _persons(_Key(node, name, stamps(data)))
 
 
 class _Key:
-    """A cache key: equal for the same holder, seed and federation file over unchanged data files."""
+    """A cache key: equal where a holder's persons and bins are the same, whatever else federation files say."""
 
-    def __init__(self, node: Node, name: str, stamps: tuple[object, ...]) -> None:
+    def __init__(self, node: Node, name: str, seen: tuple[object, ...]) -> None:
         self.node, self.name = node, name
-        contract = node.federation.holder(name).contract
-        file = node.federation.path
+        federation, holder = node.federation, node.federation.holder(name)
         self.identity = (
-            *(file, _stamps((file,)), name, contract and contract.sha256, node.seed, stamps),
+            *(name == LENDER, holder.contract and holder.contract.sha256, tuple(sorted(holder.only.items())), seen),
+            *(federation.id, federation.id_form, federation.outcome, federation.split, federation.cut),
+            programme_of(federation, node.seed),
             "" if node.simulated else str(node.ledgers),
         )
 
@@ -245,16 +248,26 @@ class _Key:
         return isinstance(other, _Key) and self.identity == other.identity
 
 
-def _stamps(paths: tuple[Path, ...]) -> tuple[object, ...]:
-    return tuple((p, (s := p.stat()).st_mtime_ns, s.st_size) if p.exists() else (p, 0, 0) for p in paths)
+class _Lately(Generic[Value]):
+    """What was loaded last: of two federations of the size of that in use."""
+
+    def __init__(self, load: Callable[[_Key], Value]) -> None:
+        self._load, self._kept = load, dict[_Key, Value]()
+
+    def __call__(self, key: _Key) -> Value:
+        value = self._kept.pop(key) if key in self._kept else self._load(key)
+        self._kept[key] = value  # the last to go
+        for oldest in list(self._kept)[: -2 * len(key.node.federation.holders)]:
+            del self._kept[oldest]
+        return value
 
 
-@lru_cache(maxsize=16)
+@_Lately
 def _table(key: _Key) -> Table:
     return load_table(key.node.federation, key.node.federation.holder(key.name))
 
 
-@lru_cache(maxsize=16)
+@_Lately
 def _persons(key: _Key) -> list[str]:
     federation = key.node.federation
     ids = cohort_of(key.node).ids if key.name == LENDER else table_of(key.node, key.name).ids

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from clients.files import stamps
 from clients.nodefile import Limits, NodeFile
 from clients.sample import write_sample
 from model.federation import Federation, Holder, load_federation
@@ -160,11 +161,23 @@ def programme_of(federation: Federation, seed: int) -> str:
 
 def run_federation(run_config: Mapping[str, Value]) -> Federation:
     """The federation that a simulation's configuration names; the embedded sample where it names none."""
-    path = str(run_config.get("federation", ""))
-    data = str(run_config.get("data", ""))
+    path, data = str(run_config.get("federation", "")), str(run_config.get("data", ""))
     if path:
-        return load_federation(Path(path), Path(data) if data else None)
+        return _federation(path, data)
     return load_federation(write_sample(Path(tempfile.gettempdir()) / f"fedscore-sample-{os.getuid()}"))
+
+
+def _federation(path: str, data: str) -> Federation:
+    """A federation file as read before, as long as it and its contracts stay as they are: every message asks for it."""
+    known = _read.get((path, data))
+    if known is None or known[0] != stamps(known[1].files):
+        federation = load_federation(Path(path), Path(data) if data else None)
+        _read.clear()
+        known = _read[path, data] = stamps(federation.files), federation
+    return known[1]
+
+
+_read: dict[tuple[str, str], tuple[tuple[object, ...], Federation]] = {}
 
 
 def run_budget(federation: Federation, run_config: Mapping[str, Value]) -> tuple[float, float]:

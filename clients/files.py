@@ -80,6 +80,11 @@ def _twin(ids: pl.Series, row: int) -> int:
     return int((ids == ids[row]).arg_true()[1])
 
 
+def stamps(paths: Iterable[Path]) -> tuple[object, ...]:
+    """What changes when any of these files does: a key for what was read of them."""
+    return tuple((p, (s := p.stat()).st_mtime_ns, s.st_size) if p.exists() else (p, 0, 0) for p in paths)
+
+
 def text(column: pl.Expr) -> pl.Expr:
     """A column as the text it is compared by: no outer space, `1.0` is `1`; missing values are null."""
     plain = column.cast(pl.String).str.strip_chars().str.replace(r"^(-?\d+)\.0+$", "$1")

@@ -19,6 +19,7 @@ from privacy.accounting import shown
 from privacy.chain import Entry, LedgerCorrupt
 from privacy.ledger import LedgerMismatch
 from privacy.plan import LabelResponse, Line
+from privacy.selection import Selection
 
 ledger = typer.Typer(no_args_is_help=True, help="Privacy ledgers: what was spent; verify, export, back up, restore.")
 
@@ -148,6 +149,8 @@ def _table(contents: custody.Contents, plan: str, lines: Sequence[Line]) -> Tabl
     for line in lines:
         if isinstance(line, LabelResponse):
             kind = [f"flip {line.flip:.4g}", "1", "-"]
+        elif isinstance(line, Selection):
+            kind = [f"{1 / line.mu:.4g} a run", str(line.repeats), "-"]
         else:
             kind = [f"{line.noise_multiplier:.4g}", str(line.count), f"{line.probability:.4g}"]
         own = line.holder == contents.opened["holder"]

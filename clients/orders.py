@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clients.config import Node
-from model.blocks import ENGINES
+from model.blocks import ENGINES, known
 from model.descent import MAX_RATE, Schedule
 from model.descent import Release as Releasing
 from model.federation import LENDER
 from model.inputs import InputError, whole
 from privacy.ledger import Ledger, Terms
+from privacy.mechanisms import GAUSSIAN_SUM
 from privacy.noise import Csprng
 from privacy.plan import EVERYBODY, TRAIN, LabelResponse, Plan, Release, digest, line_of
 from privacy.roles import Joint, assigned
@@ -57,10 +60,9 @@ class Agreement:
         """
         if document["programme"] != node.programme or document["delta"] != node.delta:
             raise InputError("order", "plan", "is of another programme or delta")
-        lines = tuple(line_of(line) for line in document["lines"])
-        if len({line.name for line in lines}) < len(lines):
-            raise InputError("order", "plan", "names a line twice")
-        plan = Plan(lines, float(document["epsilon"]), float(document["delta"]))
+        name, plan = digest(document), _plan_of(json.dumps([document[key] for key in ("lines", "epsilon", "delta")]))
+        if not all(isinstance(line, Release | LabelResponse) for line in plan.lines):
+            raise InputError("order", "plan", "has a line that no run releases")
         own = {name: node.federation.holder(name).domain for name in node.holders}
         if any(line.home not in ("", own.get(line.holder, line.home)) for line in plan.releases):
             raise InputError("order", "home", "is not this holder's domain")
@@ -68,15 +70,17 @@ class Agreement:
             raise InputError("order", "count", f"must be at most {MAX_COUNT}")
         if not plan.epsilon > 0 or math.isinf(plan.epsilon) != noiseless(node):
             raise InputError("order", "epsilon", "is not what this node runs under", plan.epsilon)
-        if document["engine"] not in ENGINES:
+        if document["engine"] not in (known() if node.simulated else ENGINES):
             raise InputError("order", "engine", "must be " + " | ".join(ENGINES), document["engine"])
-        plan.check()
+        if not node.simulated and any(line.kind != GAUSSIAN_SUM for line in plan.releases):
+            raise InputError("order", "mechanism", f"must be {GAUSSIAN_SUM}")
+        _check(plan)
         schedules = {name: schedule_of(line) for name, line in document["schedules"].items()}
         sizes = {name: whole("order", name, document["sizes"][name]) for name in ("train", "held_out")}
         rounds = whole("order", "rounds", document["rounds"])
         joint = _joint(document, node) if document["engine"] == "moments" else None
         summed = tuple(map(str, document.get("summed", ())))
-        return cls(digest(document), plan, schedules, document["engine"], rounds, sizes, joint, summed)
+        return cls(name, plan, schedules, document["engine"], rounds, sizes, joint, summed)
 
     def line(self, name: str, holder: str, persons: str = TRAIN) -> Release:
         """The noisy sum of that name, which must be the holder's and charged to the persons whom it will touch."""
@@ -97,6 +101,22 @@ class Agreement:
     def response(self) -> LabelResponse | None:
         """The line of the labels, where they are told by randomised response."""
         return next((line for line in self.plan.lines if isinstance(line, LabelResponse)), None)
+
+
+@lru_cache(maxsize=4)
+def _plan_of(text: str) -> Plan:
+    """The plan of a document's [lines, epsilon, delta] as JSON: every message of a run brings the same one."""
+    rows, epsilon, delta = json.loads(text)
+    lines = tuple(line_of(row) for row in rows)
+    if len({line.name for line in lines}) < len(lines):
+        raise InputError("order", "plan", "names a line twice")
+    return Plan(lines, float(epsilon), float(delta))
+
+
+@lru_cache(maxsize=4)
+def _check(plan: Plan) -> None:
+    """Raises `BudgetExceeded` where a plan costs more than it says; a plan that was checked is not checked again."""
+    plan.check()
 
 
 def _joint(document: Mapping[str, Any], node: Node) -> Joint:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +12,15 @@ from clients.cohort import Aligned, aligned, table_of
 from clients.config import Node
 from clients.orders import Agreement, once
 from clients.scored import expect
-from model import quantiles, scorecard
-from model.blocks import CLIP_NORM, HIDDEN, network_size
+from model import blocks, quantiles
+from model.blocks import Gradient
 from model.descent import MAX_WEIGHT, Schedule, descend
 from model.descent import Release as Releasing
 from model.encoding import Codes, Encoding
 from model.federation import LENDER
 from model.inputs import InputError, whole
 from model.wire import LAST, MEAN, pack, unpack
+from privacy.mechanisms import GAUSSIAN_SUM
 from privacy.noise import Csprng, poisson_batch
 from privacy.plan import Release
 
@@ -96,9 +97,7 @@ def places(cohort: Aligned, line: Release) -> NDArray[np.int64]:
     return cohort.trainable[cohort.home[cohort.trainable]]
 
 
-def _gradient(
-    node: Node, name: str, agreement: Agreement, line: Release, weights: Floats
-) -> Callable[[Floats], Floats]:
+def _gradient(node: Node, name: str, agreement: Agreement, line: Release, weights: Floats) -> Gradient:
     """The block's exact gradient sum; raises `InputError` where the line does not bound or fit it."""
     table, cohort = table_of(node, name), aligned(node, name, agreement.id)
     encoding = table.encoding
@@ -113,32 +112,24 @@ def _gradient(
     response = agreement.response
     if response is not None and table.labels is None and name != LENDER:
         labels, stretch = response.unbiased(labels), response.stretch
-    if agreement.engine == "scorecard":
-        if line.probability != 1.0:
-            raise InputError("order", "probability", "must be 1: this block passes over everybody")
-        gradient = scorecard.gradient_sum(encoding, table.codes[:, rows], labels)
-        bound, size = encoding.row_norm * stretch, encoding.columns
-    else:
-        gradient = _network_gradient(encoding, table.codes[:, rows], labels, agreement.engine, line.probability)
-        bound, size = CLIP_NORM * (1 + 1e-9), network_size(encoding)
-    if line.bound < bound or line.size != size or weights.shape != (size,):
+    if line.probability != 1.0 and not blocks.engine(agreement.engine).batches:
+        raise InputError("order", "probability", "must be 1: this block passes over everybody")
+    spec = blocks.spec(agreement.engine, encoding, agreement.sizes["train"], math.inf, stretch=stretch)
+    fits = line.bound >= spec.bound and (line.size, line.kind) == (spec.size, spec.mechanism or GAUSSIAN_SUM)
+    if not fits or weights.shape != (spec.size,):
         raise InputError("order", "line", "does not bound this block", [line.bound, line.size])
-    return gradient
+    return gradient_of(agreement.engine, encoding, table.codes[:, rows], labels, line.probability)
 
 
-def _network_gradient(
-    encoding: Encoding, codes: Codes, labels: Floats, engine: str, probability: float
-) -> Callable[[Floats], Floats]:
-    """The clipped gradient sum of the network block over a fresh Poisson batch at every call."""
-    from model import network
-
-    shape = network.Shape(encoding.columns - 1, HIDDEN)
-    clipped_sum = network.clipped_sum if engine == "network" else network.clipped_sum_opacus
+def gradient_of(engine: str, encoding: Encoding, codes: Codes, labels: Floats, probability: float = 1.0) -> Gradient:
+    """The gradient sum of a block over these persons, or over a fresh Poisson batch of them at every call."""
+    gradient_sum = blocks.engine(engine).gradient_sum
+    if probability == 1.0:
+        return gradient_sum(encoding, codes, labels)
     rng = Csprng()
 
-    def gradient(theta: Floats) -> Floats:
+    def sampled(weights: Floats) -> Floats:
         batch = poisson_batch(rng, len(labels), probability)
-        rows = encoding.matrix(codes[:, batch])[:, 1:]
-        return clipped_sum(theta, rows, labels[batch], shape, CLIP_NORM)
+        return gradient_sum(encoding, codes[:, batch], labels[batch])(weights)
 
-    return gradient
+    return sampled

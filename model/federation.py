@@ -15,7 +15,7 @@ from model.inputs import InputError, read_toml, refuse_unknown
 from model.terms import RESERVED, PrivacyTerms, privacy_terms, roles_of
 
 LENDER = "lender"
-MAX_PARTNERS = 10
+MAX_PARTNERS = 256
 ON_FAILURE = ("continue", "stop")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _ID_FORM = re.compile(r"text|number|phone\+[1-9][0-9]{0,2}")
@@ -49,7 +49,8 @@ class Federation:
     """One federation file, parsed.
 
     `income` and `requested` name the lender's columns of monthly income and requested amount, in whole currency units,
-    that a simulation decides with. `id_form` says how ids are written alike before they are compared.
+    that a simulation decides with. `id_form` says how ids are written alike before they are compared. `files` are this
+    file and the contracts.
     """
 
     path: Path
@@ -66,6 +67,7 @@ class Federation:
     requested: str | None = None
     roles: Mapping[str, Any] = field(default_factory=dict)
     id_form: str = "text"
+    files: tuple[Path, ...] = ()
 
     @property
     def holders(self) -> tuple[Holder, ...]:
@@ -116,6 +118,7 @@ def load_federation(path: Path, data: Path | None = None) -> Federation:
         requested=_column(path, table, "requested"),
         roles=roles_of(path, table.get("roles", {}), [p.name for p in partners]),
         id_form=_id_form(path, head.get("id-form", "text")),
+        files=(path, *sorted(reader.contracts)),
     )
     _refuse_leaks(federation)
     if federation.split and federation.cut:
@@ -148,11 +151,15 @@ def _refuse_leaks(federation: Federation) -> None:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads holders; contract paths are relative to the federation file, data paths to `base`."""
+    """Reads holders; contract paths are relative to the federation file, data paths to `base`.
+
+    `contracts` are those read so far, by file: partners of one domain share one.
+    """
 
     path: Path
     base: Path
     protected: bool
+    contracts: dict[Path, Contract] = field(default_factory=dict)
 
     def lender(self, row: Mapping[str, Any]) -> Holder:
         refuse_unknown(self.path, "lender", row, ("data", "contract", "income", "requested"))
@@ -176,9 +183,10 @@ class _Reader:
         return Holder(name, domain, self._data(where, row.get("data")), contract, self._only(where, row))
 
     def _contract(self, where: str, value: object, domain: str | None) -> Contract:
-        contract = load_contract(self.path.parent / _text(self.path, f"{where}.contract", value), domain)
-        trainable = contract.trainable(self.protected)
-        file = self.path.parent / str(value)
+        file = self.path.parent / _text(self.path, f"{where}.contract", value)
+        if file in self.contracts and self.contracts[file].domain == domain:
+            return self.contracts[file]
+        trainable = load_contract(file, domain).trainable(self.protected)
         if not trainable.features:
             raise InputError(
                 file,
@@ -190,7 +198,7 @@ class _Reader:
             Encoding.of(trainable)
         except InputError as wide:
             raise InputError(file, wide.field, wide.rule, wide.value, wide.remedy) from None
-        return trainable
+        return self.contracts.setdefault(file, trainable)
 
     def _data(self, where: str, value: object) -> tuple[Path, ...]:
         names = [value] if isinstance(value, str) else value

@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtr
 
 INFINITY = math.inf
+ORDERS = tuple(1 + 1.05**k / 50 for k in range(380))  # of Renyi divergences, where the best is looked for
 BEYOND = 1000.0  # more is not worth computing, and could take all memory: it counts as without any noise
 
 
@@ -52,7 +53,14 @@ class Response:
             raise ValueError(f"flip must be in (0, 0.5), got {self.flip}")
 
 
-AnyEvent = Event | Response
+class Divergent(Protocol):
+    """An event that knows its Renyi divergence, such as a private selection's; any other event has a closed form."""
+
+    def renyi(self, order: float) -> float:
+        """At most, at an order > 1, in either direction."""
+
+
+AnyEvent = Event | Response | Divergent
 
 
 def gaussian_delta(mu: float, epsilon: float) -> float:
@@ -100,13 +108,15 @@ def gaussian_mu(epsilon: float, delta: float) -> float:
 
 
 def epsilon_of(events: Sequence[AnyEvent], delta: float) -> float:
-    """Epsilon at `delta` of all `events` together on one person: closed form, or PLD where it does not apply."""
+    """Epsilon at `delta` of all `events` together on one person: closed form, or PLD, or Renyi at the best order."""
     mu_squared = _mu_squared(events)
     if mu_squared is not None:
         return gaussian_epsilon(math.sqrt(mu_squared), delta)
     _check_delta(delta)
     if _hopeless(events):
         return INFINITY
+    if _divergent(events):
+        return _at_best_order(tuple(sorted(events, key=repr)), delta)
     return _by_pld(tuple(sorted(_merged(events).items(), key=repr)), delta)
 
 
@@ -123,15 +133,7 @@ def adaptive_epsilon(plans: Sequence[Sequence[AnyEvent]], delta: float, order: f
     if len(plans) <= 1 or _mu_squared(events) is not None:
         return epsilon_of(events, delta)
     _check_delta(delta)
-    if _hopeless(events):
-        return INFINITY
-    from dp_accounting import rdp
-    from dp_accounting.privacy_accountant import NeighboringRelation
-
-    accountant = rdp.RdpAccountant([order], NeighboringRelation.REPLACE_SPECIAL)
-    for event, count in _merged(events).items():
-        accountant.compose(_dp_event(event, count))  # randomised response alone needs no loop here, as with PLD
-    return float(accountant.get_epsilon(delta))
+    return INFINITY if _hopeless(events) else _by_renyi(events, delta, order)
 
 
 @lru_cache(maxsize=64)
@@ -198,6 +200,8 @@ def _hopeless(events: Sequence[AnyEvent]) -> bool:
     def divergence(event: AnyEvent) -> float:
         if isinstance(event, Response):
             return -math.log(2 * event.flip)
+        if not isinstance(event, Event):
+            return event.renyi(2.0)
         signal = 1 / event.noise_multiplier / event.noise_multiplier
         if signal > 700.0:
             return max(0.0, signal + 2 * math.log(event.probability)) * event.count
@@ -206,25 +210,48 @@ def _hopeless(events: Sequence[AnyEvent]) -> bool:
     return sum(divergence(event) for event in events) > BEYOND
 
 
-def _merged(events: Sequence[AnyEvent]) -> Counter[AnyEvent]:
-    """How often each distinct single release occurs."""
-    counts: Counter[AnyEvent] = Counter()
+def _merged(events: Sequence[AnyEvent]) -> Counter[Event | Response]:
+    """How often each distinct single release of a closed form occurs."""
+    counts: Counter[Event | Response] = Counter()
     for e in events:
         if isinstance(e, Event):
             counts[replace(e, count=1)] += e.count
-        else:
+        elif isinstance(e, Response):
             counts[e] += 1
     return counts
 
 
+def _divergent(events: Sequence[AnyEvent]) -> list[Divergent]:
+    return [event for event in events if not isinstance(event, Event | Response)]
+
+
 @lru_cache(maxsize=512)
-def _by_pld(merged: tuple[tuple[AnyEvent, int], ...], delta: float) -> float:
+def _at_best_order(events: tuple[AnyEvent, ...], delta: float) -> float:
+    return min(_by_renyi(events, delta, order) for order in ORDERS)
+
+
+def _by_renyi(events: Sequence[AnyEvent], delta: float, order: float) -> float:
+    """From the sum of their Renyi divergences at `order`."""
+    from dp_accounting import dp_event, rdp
+    from dp_accounting.privacy_accountant import NeighboringRelation
+
+    accountant = rdp.RdpAccountant([order], NeighboringRelation.REPLACE_SPECIAL)
+    divergent = _divergent(events)
+    if divergent:  # at this one order a constant is all there is to know of them
+        accountant.compose(dp_event.ZCDpEvent(rho=0.0, xi=math.fsum(event.renyi(order) for event in divergent)))
+    for event, count in _merged(events).items():
+        accountant.compose(_dp_event(event, count))  # randomised response alone needs no loop here, as with PLD
+    return float(accountant.get_epsilon(delta))
+
+
+@lru_cache(maxsize=512)
+def _by_pld(merged: tuple[tuple[Event | Response, int], ...], delta: float) -> float:
     """Never too little; too much by the interval's rounding, which shows in small epsilons of many steps only."""
     epsilon = _pld_epsilon(merged, delta, 1e-3)
     return _pld_epsilon(merged, delta, 1e-4) if 0 < epsilon < 0.1 else epsilon
 
 
-def _pld_epsilon(merged: tuple[tuple[AnyEvent, int], ...], delta: float, interval: float) -> float:
+def _pld_epsilon(merged: tuple[tuple[Event | Response, int], ...], delta: float, interval: float) -> float:
     from dp_accounting import pld
     from dp_accounting.privacy_accountant import NeighboringRelation
 
@@ -238,7 +265,7 @@ def _pld_epsilon(merged: tuple[tuple[AnyEvent, int], ...], delta: float, interva
     return float(accountant.get_epsilon(delta))
 
 
-def _dp_event(event: AnyEvent, count: int) -> Any:
+def _dp_event(event: Event | Response, count: int) -> Any:
     from dp_accounting import dp_event
 
     if isinstance(event, Response):  # theirs draws a fair coin with this probability

@@ -62,7 +62,9 @@ def homes(ids: Iterable[str], holders: Sequence[str], present: NDArray[np.bool_]
     """
     key = hashlib.blake2b(key, digest_size=32).digest()
     persons = list(ids)
-    rank = np.stack([tokens((f"{holder}\0{i}" for i in persons), key) for holder in holders]).astype(np.float64)
-    rank[~present] = np.inf
+    rank = np.full(present.shape, np.inf)
+    for row, holder in enumerate(holders):
+        there = np.flatnonzero(present[row])
+        rank[row, there] = tokens((f"{holder}\0{persons[i]}" for i in there), key)
     home = np.argmin(rank, axis=0)
     return np.where(present.any(axis=0), home, -1).astype(np.int64)

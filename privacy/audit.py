@@ -17,7 +17,7 @@ from scipy.optimize import brentq
 from scipy.special import betaincinv, chdtri, ndtr, ndtri, owens_t
 
 from privacy.accounting import gaussian_epsilon
-from privacy.mechanisms import GaussianSum, noise_share
+from privacy.mechanisms import Mechanism, noise_share
 from privacy.noise import Csprng
 
 Floats = NDArray[np.float64]
@@ -172,7 +172,7 @@ class Transcript:
         draws: how many transcripts stand behind the scores at least, the person itself among each one's canaries.
     """
 
-    mechanism: GaussianSum
+    mechanism: Mechanism
     inside: Floats
     outside: Floats
     count: int

@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 GENESIS = "0" * 64
+WAIT_SECONDS = 30.0  # for another process to finish writing
 SHORTEST = 512  # bytes of a database; SQLite takes a shorter file for a new one
 DAMAGE = (sqlite3.Error, UnicodeDecodeError)  # SQLite's message may quote a damaged name
 _SCHEMA = """
@@ -48,7 +50,7 @@ class Entry:
     def body(self) -> Mapping[str, Any]:
         """What the row says; it always has a `kind`."""
         try:
-            body = json.loads(self.text)
+            body = _parsed(self.text)
         except json.JSONDecodeError:
             body = None
         if not isinstance(body, dict) or not isinstance(body.get("kind"), str):
@@ -80,11 +82,22 @@ class Chain:
         path.parent.mkdir(parents=True, exist_ok=True)
         check_length(path)
         with self._trouble():
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=30.0)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=WAIT_SECONDS)
+            self._prepare(time.monotonic() + WAIT_SECONDS)
         self.checked()
+
+    def _prepare(self, deadline: float) -> None:
+        """Makes the file a chain. SQLite itself does not wait for another process that makes the same new file one."""
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=FULL")
+                self._db.executescript(_SCHEMA)
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
 
     def close(self) -> None:
         """Closes the file."""
@@ -109,9 +122,13 @@ class Chain:
 
     def bodies(self, kind: str) -> list[Mapping[str, Any]]:
         """The bodies of all rows whose key begins with `kind` and a bar, oldest first."""
+        return [_parsed(text) for text in self.texts(kind)]
+
+    def texts(self, kind: str) -> list[str]:
+        """The JSON texts of `bodies`."""
         with self._trouble():
             query = "SELECT body FROM entry WHERE key GLOB ? ORDER BY seq"
-            return [json.loads(body) for (body,) in self._db.execute(query, (f"{kind}|*",))]
+            return [str(body) for (body,) in self._db.execute(query, (f"{kind}|*",))]
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -151,6 +168,12 @@ class Chain:
             raise LedgerCorrupt(f"{self.path}: {_line(error)}: nothing is released") from None
         except BrokenRow as error:
             raise LedgerCorrupt(f"{self.path}: {error}") from None
+
+
+@lru_cache(maxsize=8)
+def _parsed(text: str) -> Any:
+    """A row's text read: the same few rows are read at every step of a run, and a large plan's text is long."""
+    return json.loads(text)
 
 
 def check_length(path: Path) -> None:

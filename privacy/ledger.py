@@ -15,11 +15,13 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from privacy.accounting import filter_order, gaussian_epsilon, shown, smallest_scale
 from privacy.chain import GENESIS, Chain, Entry, LedgerCorrupt
-from privacy.plan import EVERYBODY, BudgetExceeded, Line, Release, line_of, spent_by
+from privacy.plan import EVERYBODY, HELD_OUT, TRAIN, BudgetExceeded, Line, Release, line_of, spent_by
+from privacy.selection import Selection
 
 __all__ = ["Ledger", "LedgerCorrupt", "LedgerMismatch", "Terms"]
 
@@ -106,8 +108,9 @@ class Ledger:
                 f"{self.path}: was restored without a witness: what it missed is unknown, so all counts as spent; "
                 "restore again with an export of a ledger of this programme, or begin a new programme"
             )
+        plans = list(self.plans().values())
         for own in (True, False):
-            spent, limit = self.spent(own), self.terms.limit(own)
+            spent, limit = self._spent(self._kept(plans, own)), self.terms.limit(own)
             if spent > limit:
                 raise BudgetExceeded(
                     f"{self.path}: the ceiling {limit:g} is below the epsilon {shown(spent)} already spent "
@@ -137,18 +140,22 @@ class Ledger:
         """
         body = {"kind": "plan", "plan": plan, "lines": [line.to_dict() for line in lines]}
         with self.chain.writing():
-            known = self.chain.get(f"plan|{plan}")
+            known = self.plans().get(plan)
             if known is not None:
-                if known != json.loads(json.dumps(body)):
+                if known != list(lines):
                     raise BudgetExceeded("this plan's name was charged for other lines: give each plan its own")
                 return False
-            plans = list(self.plans().values())
-            for own in (True, False):
-                before, asked = self._kept(plans, own), self._kept([list(lines)], own)
-                if asked and self._spent([*before, *asked]) > self.terms.limit(own):
-                    raise BudgetExceeded(self._refusal(before, asked[0], own))
+            self.check(lines)
             self.chain.append(f"plan|{plan}", body)
         return True
+
+    def check(self, lines: Sequence[Line]) -> None:
+        """Raises `BudgetExceeded`, as `reserve`, where a plan of these lines would pass a ceiling; charges nothing."""
+        plans = list(self.plans().values())
+        for own in (True, False):
+            before, asked = self._kept(plans, own), self._kept([list(lines)], own)
+            if asked and self._spent([*before, *asked]) > self.terms.limit(own):
+                raise BudgetExceeded(self._refusal(before, asked[0], own))
 
     def claim(self, plan: str, line: Release, part: str = "") -> str:
         """Marks durably that noise is about to be drawn for a part of a line; returns the key of its reply.
@@ -159,8 +166,7 @@ class Ledger:
         """
         key = self.key(plan, line.name, part)
         with self.chain.writing():
-            reserved = self.chain.get(f"plan|{plan}") or {"lines": []}
-            paid = [own for own in self._own([line_of(row) for row in reserved["lines"]]) if isinstance(own, Release)]
+            paid = [own for own in self._own(self.plans().get(plan, [])) if isinstance(own, Release)]
             if not any(own.covers(line) for own in paid):
                 raise BudgetExceeded(f"{line.name} is not in a reserved plan of this holder: nothing pays for it")
             if any(plan in body["closed"] for body in self.chain.bodies("restored")):
@@ -187,7 +193,7 @@ class Ledger:
 
     def plans(self) -> dict[str, list[Line]]:
         """The lines of every plan charged so far by its name, oldest first."""
-        return {str(b["plan"]): [line_of(row) for row in b["lines"]] for b in self.chain.bodies("plan")}
+        return {name: list(lines) for name, lines in map(_charged, self.chain.texts("plan"))}
 
     def spent(self, own: bool = False) -> float:
         """Epsilon charged so far to the person who paid most, of all lines or of this holder's own."""
@@ -208,7 +214,7 @@ class Ledger:
         if self._unknown:
             return math.inf
         order = filter_order(self._first_total, self.terms.delta)
-        return spent_by(plans, self.terms.total, self.terms.delta, order)
+        return _cost(tuple(map(tuple, plans)), self.terms.total, self.terms.delta, order)
 
     @property
     def _unknown(self) -> bool:
@@ -221,10 +227,7 @@ class Ledger:
         limit = self.terms.limit(own)
 
         def cost(scale: float) -> float:
-            noisier = [
-                replace(r, noise_multiplier=scale * r.noise_multiplier) if isinstance(r, Release) else r for r in asked
-            ]
-            return self._spent([*before, noisier])
+            return self._spent([*before, [_noisier(line, scale) for line in asked]])
 
         try:
             fits = f"this plan would fit with {smallest_scale(cost, limit):.4g} times its noise"
@@ -237,13 +240,34 @@ class Ledger:
         )
 
 
+@lru_cache(maxsize=8)
+def _charged(text: str) -> tuple[str, tuple[Line, ...]]:
+    """The name and the lines of a plan's row."""
+    body = json.loads(text)
+    return str(body["plan"]), tuple(line_of(row) for row in body["lines"])
+
+
+@lru_cache(maxsize=16)
+def _cost(plans: tuple[tuple[Line, ...], ...], total: float, delta: float, order: float) -> float:
+    """`spent_by`, once for what is asked at every step of a run."""
+    return spent_by(plans, total, delta, order)
+
+
+def _noisier(line: Line, scale: float) -> Line:
+    """A line with `scale` times its noise; told labels keep theirs."""
+    if isinstance(line, Release):
+        return replace(line, noise_multiplier=scale * line.noise_multiplier)
+    return replace(line, mu=line.mu / scale) if isinstance(line, Selection) else line
+
+
 def largest_fitting(
     spent: Callable[[Sequence[Sequence[Line]]], float], before: Sequence[Sequence[Line]], limit: float, delta: float
 ) -> float:
-    """Epsilon at `delta` of the largest single Gaussian release that fits under `limit` after the plans `before`."""
+    """Epsilon at `delta` of the largest Gaussian release, on anybody, that fits under `limit` after `before`."""
 
     def cost(scale: float) -> float:
-        return spent([*before, [Release("-", "-", 1.0, 1, 1, 1.0, noise_multiplier=scale)]])
+        once = Release("-", "-", 1.0, 1, 1, 1.0, noise_multiplier=scale)
+        return spent([*before, [replace(once, persons=persons) for persons in (TRAIN, HELD_OUT)]])
 
     try:
         return gaussian_epsilon(1.0 / smallest_scale(cost, limit), delta)

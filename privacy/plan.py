@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from privacy.accounting import (
@@ -19,7 +19,8 @@ from privacy.accounting import (
     shown,
     smallest_scale,
 )
-from privacy.mechanisms import Floats, GaussianSum
+from privacy.mechanisms import GAUSSIAN_SUM, Floats, Mechanism, mechanism_of
+from privacy.selection import Selection
 
 EVERYBODY = "*"  # holder of a line to whose noise every holder adds its share: each of them charges it as its own
 TRAIN, HELD_OUT = "train", "held-out"  # persons of a line: disjoint groups, so a person pays for one of them
@@ -44,6 +45,7 @@ class Release:
         noise_multiplier: noise standard deviation over sensitivity; 0 only without privacy.
         persons: the group that it touches, `TRAIN` or `HELD_OUT`.
         home: the domain among whose partners each person trains at one only; empty where a person may be at all.
+        kind: name of the mechanism; real nodes know the shipped one only.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Release:
     noise_multiplier: float = 0.0
     persons: str = TRAIN
     home: str = ""
+    kind: str = GAUSSIAN_SUM
 
     @property
     def event(self) -> Event:
@@ -63,13 +66,13 @@ class Release:
         return Event(self.noise_multiplier, self.count, self.probability)
 
     @property
-    def mechanism(self) -> GaussianSum:
+    def mechanism(self) -> Mechanism:
         """The mechanism, which knows its own sensitivity."""
-        return GaussianSum(self.bound, self.size, self.noise_multiplier)
+        return mechanism_of(self.kind)(self.bound, self.size, self.noise_multiplier)
 
     @property
     def slack(self) -> tuple[float, float]:
-        """How far all its releases are from what they are accounted as: (ratio, tail) of `GaussianSum.slack`."""
+        """How far all its releases are from what they are accounted as: (ratio, tail) of `Mechanism.slack`."""
         ratio, tail = self.mechanism.slack
         return self.count * ratio, self.count * tail
 
@@ -80,7 +83,8 @@ class Release:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for reports and messages, with the mechanism's sensitivity."""
-        return asdict(self) | {"mechanism": "discrete gaussian sum", "sensitivity": self.mechanism.sensitivity}
+        plain = dict(vars(self))
+        return plain | {"mechanism": plain.pop("kind"), "sensitivity": self.mechanism.sensitivity}
 
 
 @dataclass(frozen=True)
@@ -124,14 +128,17 @@ class LabelResponse:
         return own | {"mechanism": "randomised response", "flip": self.flip}
 
 
-Line = Release | LabelResponse
+Line = Release | LabelResponse | Selection
 
 
 def line_of(data: Mapping[str, Any]) -> Line:
     """The line that `to_dict` wrote."""
-    kind = LabelResponse if data["mechanism"] == "randomised response" else Release
-    derived = ("mechanism", "sensitivity", "flip")
-    return kind(**{k: v for k, v in data.items() if k not in derived})
+    if data["mechanism"] == "private selection":
+        return Selection.from_dict(data)
+    given = {k: v for k, v in data.items() if k not in ("mechanism", "sensitivity", "flip")}
+    if data["mechanism"] == "randomised response":
+        return LabelResponse(**given)
+    return Release(**given, kind=data["mechanism"])
 
 
 def on_one_person(lines: Sequence[Line]) -> dict[str, list[Line]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from privacy.accounting import shown
 from privacy.plan import EVERYBODY, LabelResponse, Plan, Release
 from privacy.roles import COLLUSION, Joint
+from privacy.selection import POISSON, Repeats
 
 UNIT = "the person, over all partners and all releases of the programme"
 RELATION = "zero-out: one person's rows at every holder become null rows; the cohort's size is public"
@@ -20,6 +22,16 @@ DEVIATING = (
     "a computing party or dealer that deviates: a coordinator that falsifies its opening of one person in a step can "
     "read that person's row out of the released gradient"
 )
+HIDDEN = (
+    "how many runs the sweep took, and what those released that were not selected: whoever runs it sees both, and "
+    "epsilon does not hold against somebody who does"
+)
+_SELECTED = [
+    (
+        "outsiders, and whoever is given the sweep's folder",
+        "the published model, its noisy quality, which candidate it is",
+    )
+]
 NOT_COVERED = (
     "sub-scores, who has a relationship with which partner, and up to two reason families a person with amounts in "
     "steps of 0.05 against a noisy average, which partners hand to the lender by declared agreement",
@@ -47,8 +59,6 @@ def statement(plan: Plan, persons: int, joint: Joint | None = None) -> dict[str,
     homes = sorted({line.home for line in plan.releases if line.home} | set(shared))
     observers = _joint_observers(joint) if joint else _observers(response is not None)
     labels = () if response or joint else (LABELS,)
-    holders = sorted({line.holder for line in plan.lines})
-    groups = list(dict.fromkeys(line.persons for line in plan.lines))
     return {
         "epsilon": _plain(total),
         "epsilon_shown": shown(total),
@@ -63,17 +73,60 @@ def statement(plan: Plan, persons: int, joint: Joint | None = None) -> dict[str,
         **({"roles": joint.roles.to_dict(), "collusion": COLLUSION.splitlines()} if joint else {}),
         "within_domain": dict.fromkeys(homes, "each person trains at one home partner"),
         "observers": [{"observer": who, "sees": what, "epsilon": shown(total)} for who, what in observers],
-        "by_holder": {
-            "all together" if h == EVERYBODY else h: shown(plan.spent([x.name for x in plan.lines if x.holder == h]))
-            for h in holders
-        },
-        "by_persons": {g: shown(plan.spent([x.name for x in plan.lines if x.persons == g])) for g in groups},
+        **_parts(plan),
         "not_covered": [
             *labels,
             *((DEVIATING,) if joint and joint.trust == "secure" else ()),
             *((HOMES,) if homes else ()),
             *NOT_COVERED,
         ],
+    }
+
+
+def selected(told: Mapping[str, Any], plan: Plan, candidates: Sequence[str], repeats: Repeats | None) -> dict[str, Any]:
+    """The statement of a model that was selected privately: what its own run's says, at the price of the whole sweep.
+
+    Args:
+        told: the statement of the run that was selected.
+        plan: what the sweep was charged.
+        candidates: of which one was selected.
+        repeats: how many runs there were, as far as that is public; None where each candidate ran once.
+    """
+    total = shown(plan.spent())
+    accounting, observers = told["accounting"], [{**row, "epsilon": total} for row in told["observers"]]
+    if repeats is not None:
+        theorem = "Theorem 6" if repeats.shape == POISSON else "Theorem 2"
+        accounting = f"Renyi divergence of private selection (Papernot & Steinke 2022, {theorem})"
+        observers = [{"observer": who, "sees": what, "epsilon": total} for who, what in _SELECTED]
+    return {
+        **told,
+        "epsilon": _plain(plan.spent()),
+        "epsilon_shown": total,
+        "delta": plan.delta,
+        "discrete_noise_slack": {"epsilon": plan.slack[0], "delta": plan.slack[1]},
+        "accounting": accounting,
+        "observers": observers,
+        **_parts(plan),
+        "not_covered": [*told["not_covered"], *(() if repeats is None else (HIDDEN,))],
+        "selection": {
+            "candidates": list(candidates),
+            "runs": "each candidate once" if repeats is None else f"{repeats}; each of a candidate drawn evenly",
+            "by": "the AUC of each run's noisy held-out histogram",
+            "quality": "of the best of several noisy estimates: too good on average; its intervals allow for one only",
+        },
+    }
+
+
+def _parts(plan: Plan) -> dict[str, dict[str, str]]:
+    """What the lines of each holder cost by themselves, and those on each group of persons."""
+    holders = sorted({line.holder for line in plan.lines})
+    groups = list(dict.fromkeys(line.persons for line in plan.lines))
+    return {
+        "by_holder": {
+            "all together" if h == EVERYBODY else h: shown(plan.spent([x.name for x in plan.lines if x.holder == h]))
+            for h in holders
+        },
+        "by_persons": {g: shown(plan.spent([x.name for x in plan.lines if x.persons == g])) for g in groups},
     }
 
 

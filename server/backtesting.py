@@ -58,13 +58,16 @@ class Tally:
         self.decisions[decision.decision] += 1
         pd = pd_e8(decision.z_e6)
         if decision.apr_bp is not None:
-            amount = decision.amount_fen
-            self.amount_fen += amount
-            self.loss += amount * pd
-            self.loss_upper += amount * pd_e8(decision.z_e6 + decision.margin_e6)
-            self.income += amount * (decision.apr_bp - costs.fund_cost_bp - costs.opex_bp)
+            self.add_offer(decision.amount_fen, decision.apr_bp, pd, costs)
+            self.loss_upper += decision.amount_fen * pd_e8(decision.z_e6 + decision.margin_e6)
         if defaulted is not None:
             self.known, self.bad, self.predicted_e8 = self.known + 1, self.bad + defaulted, self.predicted_e8 + pd
+
+    def add_offer(self, amount_fen: int, apr_bp: int, pd: int, costs: Economics) -> None:
+        """Counts what one offer may lose and bring, at a PD in 1e-8."""
+        self.amount_fen += amount_fen
+        self.loss += amount_fen * pd
+        self.income += amount_fen * (apr_bp - costs.fund_cost_bp - costs.opex_bp)
 
     def to_dict(self, costs: Economics) -> dict[str, Any]:
         """The figures, in fen and basis points; `realised` only where outcomes are known."""

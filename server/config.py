@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.blocks import AUTO, ENGINES, SUMS, TRUSTS
+from model.blocks import AUTO, ENGINES, SUMS, TRUSTS, known
 from model.descent import check_rounds
 from model.federation import ON_FAILURE
 from model.inputs import InputError, whole
@@ -83,7 +83,7 @@ class RunConfig:
         if settings.mode not in MODES or (settings.mode == "score") != (settings.model is not None):
             rule, remedy = "must be train, or score with a model", 'give mode = "score" and model together'
             raise InputError(_WHERE, "mode", rule, settings.mode, remedy)
-        if settings.engine not in (AUTO, *ENGINES):
+        if settings.engine not in (AUTO, *(ENGINES if settings.coordinator else known())):
             raise InputError(_WHERE, "engine", "must be " + " | ".join((AUTO, *ENGINES)), settings.engine)
         if settings.trust not in TRUSTS:
             raise InputError(_WHERE, "trust", "must be " + " | ".join(TRUSTS), settings.trust)

@@ -15,7 +15,8 @@ from server.roster import Roster
 
 MOMENTS_SHARE = 0.4  # of the joint fit's budget for the matrix, the rest for the steps: measured, docs/joint.md
 STEPS = 3  # of refinement
-CHUNK = 1 << 15
+CHUNK = 1 << 15  # persons whose rows travel at a time, where so many owners' rows are no more than
+ROOM = 1 << 29  # bytes in one message: half of what a node reads
 
 
 def joint_layout(roster: Roster) -> Layout:
@@ -64,7 +65,8 @@ def arrange(roster: Roster, trust: str, layout: Layout) -> Joint:
     for name in layout.domains:
         owners[name] = [m.name for m in roster.partners if m.domain == name]
     blocks = {name: (tuple(owners[name]), rows.width) for name, rows in layout.blocks.items()}
-    joint = Joint(trust, _roles(roster), blocks, CHUNK)
+    row = 8 * sum(len(names) * width for names, width in blocks.values())  # of all owners' masked words, in bytes
+    joint = Joint(trust, _roles(roster), blocks, max(1, min(CHUNK, ROOM // row)))
     persons = roster.terms.sizes["train"]
     most = largest_persons(max(layout.largest_square, SCALE * UNIT))
     if persons > most:

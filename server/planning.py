@@ -16,6 +16,7 @@ from model.federation import LENDER
 from model.inputs import InputError
 from model.terms import PrivacyTerms
 from privacy.accounting import epsilon_of, gaussian_mu
+from privacy.mechanisms import GAUSSIAN_SUM
 from privacy.plan import HELD_OUT, BudgetExceeded, LabelResponse, Line, Plan, Release, digest, price
 from privacy.roles import MOMENTS, Joint
 from server.joint_planning import arrange, check_budget, check_terms, joint_layout, joint_lines
@@ -180,7 +181,7 @@ class _Maker:
         """A holder's lines: its private bins, its block, and the averages behind its reasons."""
         contract, encoding = member.encoding.contract, member.encoding
         holders, home = len(self.roster.of_domain(member.domain)), self._home(member)
-        families = averages.families_of(encoding) if self.engine == "scorecard" else ()
+        families = averages.families_of(encoding) if blocks.engine(self.engine).points else ()
         whole = self.share[member.name]
         reasons = REASONS_SHARE * whole if families else 0.0
         told = self.response is not None and member.name != LENDER and not contract.outcome
@@ -193,6 +194,7 @@ class _Maker:
             Release(
                 *(name, member.name, spec.bound, spec.size, spec.schedule.steps, whole - reasons, spec.probability),
                 home=home,
+                kind=spec.mechanism or GAUSSIAN_SUM,
             )
         )
         if families:

@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 
 from model.contract import Contract
 from model.encoding import Encoding
-from model.federation import LENDER
+from model.federation import LENDER, Federation
 from model.inputs import InputError
 from model.terms import PrivacyTerms
 from model.wire import DESCRIBE
@@ -126,6 +126,14 @@ class Roster:
         if LENDER in names:
             left[LENDER] = replace(self.lender, contract=None)
         return Roster(left, self.terms, self.missing)
+
+
+def planned(federation: Federation, sizes: Mapping[str, int]) -> Roster:
+    """The roster of a federation file's holders, to plan with: nobody was asked, and nobody has announced keys."""
+    members = {h.name: Member(h.name, i, h.domain, h.contract, "") for i, h in enumerate(federation.holders)}
+    names, terms, name = tuple(p.name for p in federation.partners), federation.privacy, federation.name
+    told = Terms(name, name, terms, terms.epsilon, names, federation.on_failure, sizes, federation.roles)
+    return Roster(members, told)
 
 
 def discover(exchange: Exchange, grid: Grid, wait: float) -> Roster:

@@ -21,6 +21,7 @@ def audit(
     ] = 10_000,
     trainings: Annotated[int, typer.Option(min=0, help="Whole trainings to attack a model with; 0 for none.")] = 150,
     out: Annotated[Path | None, typer.Option(help="Also write the findings as JSON.")] = None,
+    engine: Annotated[str, typer.Option(help="FILE.py:NAME, where the run's engine was your own.")] = "",
 ) -> None:
     """Audit a run: canaries through the same training code, on synthetic persons; lower bounds beside the claims.
 
@@ -29,10 +30,12 @@ def audit(
     from server.failures import RunFailed
     from simulations.auditing import Subject
     from simulations.auditing import audit as audit_run
+    from simulations.extending import named
     from simulations.gate import findings, refusal, told
 
     if out is not None and out.exists():
         raise InputError(out, "", "exists already", remedy="give another --out")
+    named(engine)
     found = audit_run(Subject.of_run(run), trials, trainings)
     table = Table("what", "epsilon is at least", "claimed", "noisy sums", box=None)
     for finding in findings(found):

@@ -15,12 +15,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.training import gradient_of
 from model import blocks
+from model.blocks import Gradient
 from model.descent import descend
 from privacy.audit import CONFIDENCE, Bound, Scores, Transcript, ranks_bound, spread_bound, tails_bound
 from privacy.noise import Csprng
 from privacy.plan import Line, Plan, Release, on_one_person
-from simulations.canaries import Gradient, Subject, gradient, synthetic, transcripts, with_canary
+from simulations.canaries import Subject, synthetic, transcripts, with_canary
 from simulations.joint_canaries import joint_transcripts
 
 __all__ = ["AUDIT_TRAININGS", "AUDIT_TRIALS", "GATE_TRIALS", "Audit", "Finding", "Subject", "attack", "audit"]
@@ -178,7 +180,7 @@ def _attacked(subject: Subject, trainings: int, seed: int, confidence: float) ->
     def model(inside: bool, noisy: bool) -> Floats:
         shown = slice(None) if inside else slice(-1)
         probability = release.probability if noisy else 1.0
-        sums = gradient(subject.engine, encoding, codes[:, shown], labels[shown], probability)
+        sums = gradient_of(subject.engine, encoding, codes[:, shown], labels[shown], probability)
         add: Gradient = (lambda total: mechanism.release(total, rng)) if noisy else (lambda total: total)
         return descend(start, sums, add, persons * probability, schedule)[1]
 

@@ -1,4 +1,4 @@
-"""`fedscore bench`: quality on public data sets, and speed, measured in one run and never as timed tests."""
+"""`fedscore bench speed`: whole runs on public data sets, measured and never as timed tests."""
 
 from __future__ import annotations
 
@@ -8,111 +8,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
-from clients.cohort import cohort_of, table_of
-from clients.config import Node
-from model import metrics
 from model.blocks import CLIP_NORM, HIDDEN
-from model.wire import HELD_OUT, TRAIN_ROWS
-from simulations import preflight
 from simulations.datasets import DataSet
 from simulations.run import simulate
 from simulations.settings import Settings
 
 ROWS = (50_000, 100_000, 200_000, 400_000)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One line of the quality table: means over seeds, with the spread of AUC."""
-
-    name: str
-    epsilon: float
-    seeds: int
-    auc: float
-    spread: float
-    ks: float
-    lender_only: float | None
-    seconds: float
-
-
-def quality(
-    data: DataSet, epsilons: Iterable[float], seeds: int, engine: str = "scorecard", trust: str = "curator"
-) -> list[Cell]:
-    """Held-out AUC and KS of the whole chain, everything composed, at each epsilon over fresh noise."""
-    cells, asked = [], Settings(data.federation, Path("out"), data.data, engine=engine, trust=trust)
-    for epsilon in epsilons:
-        runs = [_run(replace(asked, epsilon=epsilon, seed=seed)) for seed in range(1 if math.isinf(epsilon) else seeds)]
-        aucs = [r["auc"] for r in runs]
-        cells.append(
-            Cell(
-                data.name,
-                epsilon,
-                len(runs),
-                float(np.mean(aucs)),
-                float(np.std(aucs)),
-                float(np.mean([r["ks"] for r in runs])),
-                runs[0]["auc_lender_only"],
-                float(np.mean([sum(r["seconds"].values()) for r in runs])),
-            )
-        )
-    return cells
-
-
-def _run(settings: Settings) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="fedscore-bench-") as folder:
-        return simulate(replace(settings, out=Path(folder) / "out")).report
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What scikit-learn reaches without privacy on the same bins: blocks apart and fused, and all pooled."""
-
-    apart: float
-    pooled: float
-
-
-def reference(data: DataSet) -> Reference:
-    """The same blocks fitted apart and fused by logistic regressions, and one pooled binned logistic regression."""
-    from sklearn.linear_model import LogisticRegression
-
-    with tempfile.TemporaryDirectory(prefix="fedscore-bench-") as folder:
-        node = preflight.node_of(Settings(data.federation, Path(folder), data.data), Path(folder))
-        cohort = cohort_of(node)
-        train, held = cohort.group == TRAIN_ROWS, cohort.group == HELD_OUT
-        labels = cohort.labels.astype(np.float64)
-        rows = [_matrix(node, h.name) for h in node.federation.holders if h.contract]
-
-    def fitted(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        model = LogisticRegression(C=1.0, max_iter=3000).fit(x[train], labels[train])
-        return np.asarray(model.decision_function(x))
-
-    def held_auc(z: np.ndarray[Any, Any]) -> float:
-        return metrics.auc(labels[held], z[held]) or math.nan
-
-    return Reference(
-        held_auc(fitted(np.stack([fitted(x) for x in rows], axis=1))), held_auc(fitted(np.concatenate(rows, axis=1)))
-    )
-
-
-def _matrix(node: Node, name: str) -> np.ndarray[Any, Any]:
-    """The holder's encoded rows in the cohort's order, without the constant; zero where absent."""
-    table, ids = table_of(node, name), cohort_of(node).ids
-    if table.encoding is None:
-        raise ValueError(f"{name} has no contract")
-    places = pl.DataFrame({"id": table.ids, "row": np.arange(table.ids.len())})
-    rows = ids.to_frame("id").join(places, on="id", how="left", maintain_order="left")["row"]
-    here = rows.is_not_null().to_numpy()
-    dense = np.zeros((ids.len(), table.encoding.columns - 1), dtype=np.float32)
-    dense[here] = table.encoding.matrix(table.codes[:, rows.drop_nulls().to_numpy()])[:, 1:]
-    return dense
 
 
 @dataclass(frozen=True)

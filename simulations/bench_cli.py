@@ -1,8 +1,7 @@
-"""The commands `fedscore bench quality|speed|joint|align|sum|decisions`."""
+"""The commands `fedscore bench speed|joint|align|sum|scale|decisions`."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated
 
@@ -16,38 +15,6 @@ from simulations.datasets import DataSet, find
 bench = typer.Typer(no_args_is_help=True, help="Benchmarks on public credit data.")
 
 Data = Annotated[Path, typer.Option(help="Folder with one folder a data set.")]
-SETS = ("uci_default", "gmsc", "lending_club_2007_2011")
-
-
-@bench.command()
-def quality(
-    data: Data = Path("../shared/data"),
-    sets: Annotated[str, typer.Option(help="Data sets, by comma.")] = ",".join(SETS),
-    epsilons: Annotated[str, typer.Option(help="Budgets, by comma; inf for none.")] = "1,8,inf",
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of fresh noise a cell.")] = 5,
-    engine: Annotated[str, typer.Option(help="scorecard | moments | network | opacus")] = "scorecard",
-    trust: Annotated[str, typer.Option(help="Of the engine moments: secure | curator.")] = "curator",
-) -> None:
-    """Held-out AUC and KS of the whole chain at each budget, beside scikit-learn without privacy.
-
-    Example: fedscore bench quality --sets uci_default --epsilons 1 --seeds 5
-    """
-    from simulations.bench import quality as measure
-    from simulations.bench import reference
-
-    budgets = [_budget(text) for text in epsilons.split(",")]
-    table = Table("set", "epsilon", "AUC", "+-", "KS", "lender alone", "s a run", box=None)
-    for found in _found(sets, data):
-        for cell in measure(found, budgets, seeds, engine, trust):
-            alone = "-" if cell.lender_only is None else f"{cell.lender_only:.4f}"
-            table.add_row(
-                *(cell.name, f"{cell.epsilon:g}", f"{cell.auc:.4f}", f"{cell.spread:.4f}"),
-                *(f"{cell.ks:.3f}", alone, f"{cell.seconds:.1f}"),
-            )
-        free = reference(found)
-        table.add_row(found.name, "scikit-learn, apart and fused", f"{free.apart:.4f}")
-        table.add_row(found.name, "scikit-learn, pooled", f"{free.pooled:.4f}")
-    Console(width=120).print(table)
 
 
 @bench.command()
@@ -160,6 +127,30 @@ def sums(
 
 
 @bench.command()
+def scale(
+    partners: Annotated[str, typer.Option(help="Partners, by comma.")] = "10,50,200",
+    persons: Annotated[int, typer.Option(min=100, help="Persons of the sample.")] = 12_000,
+    backends: Annotated[str, typer.Option(help="Of the simulation, by comma.")] = "inprocess,ray",
+    engine: Annotated[str, typer.Option(help="scorecard | moments")] = "scorecard",
+) -> None:
+    """Seconds and bytes of whole runs at epsilon 1 by the number of partners, each person with one home a domain.
+
+    Example: fedscore bench scale --partners 10,50
+    """
+    from simulations.bench_scale import measure
+
+    phases = ("describe", "plan", "align", "train", "fuse", "audit")
+    table = Table("partners", "backend", "s", *phases, "MB sent", "MB a partner", "AUC", box=None)
+    for run in measure(_counts("--partners", partners), backends.split(","), persons, engine=engine):
+        seconds, sent = sum(run.seconds.values()), sum(run.sent.values()) / 1e6
+        by_phase = [f"{run.seconds.get(phase, 0.0):.1f}" for phase in phases]
+        auc = "-" if run.auc is None else f"{run.auc:.4f}"
+        figures = (f"{seconds:.1f}", *by_phase, f"{sent:.1f}", f"{sent / run.partners:.2f}", auc)
+        table.add_row(str(run.partners), run.backend, *figures)
+    Console(width=120).print(table)
+
+
+@bench.command()
 def decisions(
     model: Annotated[Path | None, typer.Argument(help="Model folder: also put `fedscore serve` under load.")] = None,
     rate: Annotated[
@@ -186,16 +177,6 @@ def decisions(
         row = [f"{value:.1f}" for value in (told.p50, told.p90, told.p99, told.worst)]
         table.add_row(f"service, {rate} requests/s", *row, f"{statuses}; {told.cpu_ms:.2f} ms CPU a request")
     Console(width=120).print(table)
-
-
-def _budget(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not value > 0:
-        raise InputError("command line", "--epsilons", "must be numbers > 0, by comma", text)
-    return value
 
 
 def _found(names: str, root: Path) -> list[DataSet]:

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model import blocks, fusion, scorecard
-from model.blocks import CLIP_NORM, HIDDEN, Block
+from clients.training import gradient_of
+from model import blocks, fusion
+from model.blocks import Block
 from model.contract import Contract
 from model.descent import Schedule, descend
 from model.encoding import Codes, Encoding
@@ -31,7 +32,6 @@ from privacy.plan import TRAIN, LabelResponse, Line, Release, line_of, on_one_pe
 from simulations.synthetic import Population, Traits, population
 
 Floats = NDArray[np.float64]
-Gradient = Callable[[Floats], Floats]
 
 PARTNER_SHARE = 0.6  # of the synthetic persons at each partner's domain
 SAFEST = -10.0  # log-odds of a canary's sub-scores, farther from any centre than fusion looks
@@ -66,6 +66,7 @@ class Subject:
     def of_run(cls, folder: Path) -> Subject:
         """The subject of a finished run; raises `InputError` where the folder holds none."""
         report, bundle = _json(folder / "report.json"), _json(folder / "model" / "bundle.json")
+        blocks.engine(str(report["engine"]))  # one of the researcher's own must be loaded, with its mechanism
         return cls(
             tuple(line_of(row) for row in report["releases"]),
             str(report["engine"]),
@@ -140,22 +141,6 @@ def with_canary(drawn: Population, domain: str, response: LabelResponse | None =
     return np.concatenate([codes, canary], axis=1), response.unbiased(labels) if response else labels
 
 
-def gradient(engine: str, encoding: Encoding, codes: Codes, labels: Floats, probability: float = 1.0) -> Gradient:
-    """The production gradient sum of a block; the network's over a fresh Poisson batch at every call."""
-    if engine == "scorecard":
-        return scorecard.gradient_sum(encoding, codes, labels)
-    from model import network
-
-    shape, rng = network.Shape(encoding.columns - 1, HIDDEN), Csprng()
-    clipped_sum = network.clipped_sum if engine == "network" else network.clipped_sum_opacus
-
-    def summed(theta: Floats) -> Floats:
-        batch = slice(None) if probability == 1.0 else poisson_batch(rng, len(labels), probability)
-        return clipped_sum(theta, encoding.matrix(codes[:, batch])[:, 1:], labels[batch], shape, CLIP_NORM)
-
-    return summed
-
-
 def synthetic(subject: Subject, persons: int, seed: int) -> Population:
     """A population for the subject's contracts; the lender's own domain has everybody."""
     shares = {domain: PARTNER_SHARE for domain in subject.contracts if domain != subject.own}
@@ -199,17 +184,17 @@ class _Pair:
         """The pair of a line; where it samples, the canary is in every batch."""
         engine, encoding = subject.engine, drawn.encodings[domain]
         codes, labels = with_canary(drawn, domain, subject.response(release, domain))
-        if engine == "scorecard":
-            inside = gradient(engine, encoding, codes, labels)
-            outside = gradient(engine, encoding, codes[:, :-1], labels[:-1])
+        if release.probability == 1.0:
+            inside = gradient_of(engine, encoding, codes, labels)
+            outside = gradient_of(engine, encoding, codes[:, :-1], labels[:-1])
             return cls(engine, encoding, lambda theta: (inside(theta), outside(theta)))
         rng, canary = Csprng(), len(labels) - 1
 
         def both(theta: Floats) -> tuple[Floats, Floats]:
             batch = np.append(poisson_batch(rng, canary, release.probability), canary)
             rows = codes[:, batch], labels[batch]
-            inside = gradient(engine, encoding, *rows)(theta)
-            return inside, gradient(engine, encoding, rows[0][:, :-1], rows[1][:-1])(theta)
+            inside = gradient_of(engine, encoding, *rows)(theta)
+            return inside, gradient_of(engine, encoding, rows[0][:, :-1], rows[1][:-1])(theta)
 
         return cls(engine, encoding, both)
 

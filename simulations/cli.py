@@ -29,8 +29,11 @@ from simulations.bench_cli import bench
 from simulations.bundle_cli import bundle
 from simulations.months_cli import simulate as simulate_months
 from simulations.plan_cli import plan
+from simulations.population_cli import population
 from simulations.score_cli import score
 from simulations.settings import Settings
+from simulations.sweep.report_cli import report
+from simulations.sweep.sweep_cli import sweep
 
 app = typer.Typer(
     name="fedscore",
@@ -57,14 +60,17 @@ app.command("score")(score)
 app.command("bundle")(bundle)
 app.command("plan")(plan)
 app.command("audit")(audit)
+app.command("population")(population)
+app.command("sweep")(sweep)
+app.command("report")(report)
 
 Epsilon = Annotated[float | None, typer.Option(help="Privacy budget, a person over all partners; inf for none.")]
 Delta = Annotated[float | None, typer.Option(help="Probability with which epsilon may not hold.")]
 Seed = Annotated[int, typer.Option(help="Of split and initialisation; never of noise.")]
 Rounds = Annotated[int, typer.Option(help="Rounds of block training; 0 chooses.")]
-Engine = Annotated[str, typer.Option(help="scorecard | moments | auto | network | opacus")]
+Engine = Annotated[str, typer.Option(help="scorecard | moments | auto | network | opacus | FILE.py:NAME")]
 Trust = Annotated[str, typer.Option(help="Who may see what of the joint fit: secure | curator | local.")]
-Backend = Annotated[str, typer.Option(help="inprocess | flower")]
+Backend = Annotated[str, typer.Option(help="inprocess | flower | ray")]
 Out = Annotated[Path, typer.Option(help="Folder to write; it must not exist yet.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output folder.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
@@ -100,6 +106,7 @@ class SimulateOptions:
     secure_sum: Annotated[str, typer.Option(help="Of a domain's updates: off | auto (of 3 or more) | on.")] = "off"
     alignment: Annotated[str, typer.Option(help="How shared persons are found: tokens | psi.")] = "tokens"
     backend: Backend = "inprocess"
+    address: Annotated[str, typer.Option(help="Of a Ray cluster: auto, host:port, ray://…; else one of its own.")] = ""
     on_failure: Annotated[str, typer.Option(help="continue | stop, when a partner fails.")] = ""
     policy: Annotated[Path | None, typer.Option(help="Limit policy (TOML); the shipped one by default.")] = None
     ledger: Annotated[
@@ -189,7 +196,7 @@ def _summary(report: dict[str, object], out: Path) -> None:
     rows = [
         ("persons", ", ".join(f"{v:,} {k}" for k, v in persons.items()) if isinstance(persons, dict) else ""),
         ("epsilon", f"{report['epsilon']} (delta {report['delta']}, {report['unit']})"),
-        ("AUC held out", f"{report['auc']}   lender alone {report['auc_lender_only']}"),
+        ("AUC held out", f"{report['auc']}   the lender's own part {report['auc_lender_only']}"),
         ("KS, Brier", f"{report['ks']}, {report['brier']}"),
         ("decisions", ", ".join(f"{k} {v:,}" for k, v in decisions.items()) if isinstance(decisions, dict) else ""),
         ("written", f"{out}{os.sep}report.json, scores.parquet, decisions.parquet, model{os.sep}"),
@@ -203,12 +210,13 @@ def main() -> None:
     """Runs the command; bad input is one line and exit code 2, a run that stopped is one line and exit code 1."""
     from model.limits.policy import NotInForce
     from privacy.ledger import LedgerCorrupt, LedgerMismatch
+    from privacy.mechanisms import UnknownMechanism
     from privacy.plan import BudgetExceeded
     from server.failures import RunFailed
 
     try:
         app()
-    except (InputError, BudgetExceeded, LedgerMismatch, NotInForce) as error:
+    except (InputError, BudgetExceeded, LedgerMismatch, NotInForce, UnknownMechanism) as error:
         _end(str(error), 2)
     except (LedgerCorrupt, RunFailed) as error:
         _end(str(error), 1)

@@ -22,6 +22,7 @@ from model.limits.policy import load_policy
 from model.limits.request import Applicant, BlockEvidence, Contribution, DecisionRequest, StateSnapshot
 from model.limits.schema import Policy
 from model.limits.table import DecisionBundle
+from privacy.alignment import hash_fraction
 from server.batches import COLUMNS, columns_of
 
 INCOME, REQUESTED = 600_000, 1_000_000  # fen
@@ -38,6 +39,18 @@ def decide_all(node: Node, evidence: pl.DataFrame, model: Path, policy_file: Pat
         for request in _requests(evidence, amounts, policy, bundle)
     ]
     return _columns(decisions).insert_column(0, evidence["id"])
+
+
+def sampled(persons: pl.DataFrame, at_most: int) -> pl.DataFrame:
+    """At most so many of the rows, by a hash of `id`: the same persons in every run, in the order they had; 0 is all.
+
+    >>> sampled(pl.DataFrame({"id": ["a", "b", "c"]}), 2)["id"].to_list()
+    ['b', 'c']
+    """
+    if not 0 < at_most < persons.height:
+        return persons
+    place = hash_fraction(persons["id"].to_list(), "decided")
+    return persons[np.sort(np.argsort(place, kind="stable")[:at_most])]
 
 
 def _columns(decisions: list[Decision]) -> pl.DataFrame:

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 NEEDED = ("flwr", "numpy", "scipy", "dp-accounting", "cryptography", "polars", "typer", "rich", "safetensors")
-EXTRAS = {"torch": "--engine network", "opacus": "--engine opacus", "ray": "--backend flower"}
+EXTRAS = {"torch": "--engine network", "opacus": "--engine opacus", "ray": "--backend flower and --backend ray"}
 MIN_FREE_GIB = 1.0
 
 

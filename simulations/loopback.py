@@ -19,6 +19,54 @@ Value = str | bool | int | float
 FIRST_NODE = 1000
 
 
+def numbered(node_configs: Iterable[Mapping[str, Value]]) -> dict[int, Mapping[str, Value]]:
+    """Node ids, which count from `FIRST_NODE`, with the configuration of each."""
+    return dict(enumerate(node_configs, FIRST_NODE))
+
+
+class Players:
+    """The nodes that one process plays, each with a Flower context of its own; the process makes messages for the run.
+
+    Args:
+        app: the ClientApp, called once a message.
+        node_configs: by node id.
+        run_config: the same for all nodes.
+        run_id: of the run.
+    """
+
+    def __init__(
+        self,
+        app: ClientApp,
+        node_configs: Mapping[int, Mapping[str, Value]],
+        run_config: Mapping[str, Value],
+        run_id: int,
+    ) -> None:
+        self._app = app
+        TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = run_id, run_id, SUPERLINK_NODE_ID
+        self.contexts = {
+            node: Context(
+                run_id=run_id,
+                node_id=node,
+                node_config=dict(config),
+                state=RecordDict(),
+                run_config=dict(run_config),
+            )
+            for node, config in node_configs.items()
+        }
+
+    def reply(self, message: Message) -> Message:
+        """What the app replies to a message, or that it failed."""
+        try:
+            return self._app(message=message, context=self.contexts[message.metadata.dst_node_id])
+        except Exception as error:  # as flwr-clientapp does
+            return failure(message, f"{type(error)}:<'{error}'>")
+
+
+def failure(message: Message, reason: str) -> Message:
+    """The reply of a node whose app failed."""
+    return Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason), reply_to=message)
+
+
 class LoopbackGrid(Grid):
     """Delivers each message to a ClientApp in this process and keeps the reply until it is pulled.
 
@@ -39,18 +87,8 @@ class LoopbackGrid(Grid):
         tamper: Callable[[int, Message], str | None] = lambda node, message: None,
         run_id: int = 1,
     ) -> None:
-        self._app, self._tamper = app, tamper
-        TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = run_id, run_id, SUPERLINK_NODE_ID
-        self._contexts = {
-            FIRST_NODE + i: Context(
-                run_id=run_id,
-                node_id=FIRST_NODE + i,
-                node_config=dict(config),
-                state=RecordDict(),
-                run_config=dict(run_config),
-            )
-            for i, config in enumerate(node_configs)
-        }
+        players, self._tamper = Players(app, numbered(node_configs), run_config, run_id), tamper
+        self._answer, self._contexts = players.reply, players.contexts
         self._replies: dict[str, Message] = {}
         self._run = Run.create_empty(run_id=run_id)
 
@@ -75,7 +113,7 @@ class LoopbackGrid(Grid):
 
     def get_nodes(self) -> Iterable[NodeInfo]:
         """All nodes, online, without names."""
-        return [NodeInfo(node_id=n, name="", status="online") for n in self._contexts]
+        return [NodeInfo(node_id=n, name="", status="online") for n in self.get_node_ids()]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Delivers the messages at once."""
@@ -103,14 +141,16 @@ class LoopbackGrid(Grid):
         if reason == "silent":
             return None
         if reason is not None:
-            return Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason), reply_to=message)
-        try:
-            reply = self._app(message=_over_the_wire(message), context=self._contexts[node])
-        except Exception as error:  # as flwr-clientapp does
-            text = f"{type(error)}:<'{error}'>"
-            return Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=text), reply_to=message)
-        return _over_the_wire(reply)
+            return failure(message, reason)
+        return from_wire(to_wire(self._answer(from_wire(to_wire(message)))))
 
 
-def _over_the_wire(message: Message) -> Message:
-    return message_from_proto(WireMessage.FromString(message_to_proto(message).SerializeToString()))
+def to_wire(message: Message) -> bytes:
+    """A message as Flower sends it."""
+    text: bytes = message_to_proto(message).SerializeToString()
+    return text
+
+
+def from_wire(text: bytes) -> Message:
+    """A message as Flower receives it."""
+    return message_from_proto(WireMessage.FromString(text))

@@ -10,15 +10,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from model.blocks import AUTO, ENGINES, POINTS, TRUSTS
+from model.blocks import AUTO, POINTS, TRUSTS, known
 from model.descent import check_rounds
 from model.federation import LENDER, Federation, load_federation
 from model.inputs import InputError, taking
 from model.terms import check_delta, check_epsilon
 from privacy.accounting import shown
-from privacy.plan import EVERYBODY, Plan, Release
+from privacy.plan import EVERYBODY, LabelResponse, Plan, Release
 from server.planning import make_plan
-from server.roster import Member, Roster, Terms
+from server.roster import planned
 
 _WHERE = "command line"
 
@@ -33,7 +33,9 @@ class PlanOptions:
     persons: Annotated[int, typer.Option(min=1, help="Training persons, a public number.")] = 10_000
     held_out: Annotated[int, typer.Option(min=0, help="Held-out persons, a public number.")] = 4_000
     rounds: Annotated[int, typer.Option(help="Rounds of block training; 0 chooses.")] = 0
-    engine: Annotated[str, typer.Option(help="scorecard | moments | auto | network | opacus")] = "scorecard"
+    engine: Annotated[str, typer.Option(help="scorecard | moments | auto | network | opacus | FILE.py:NAME")] = (
+        "scorecard"
+    )
     trust: Annotated[str, typer.Option(help="Of the joint fit: secure | curator | local.")] = "secure"
     accuracy: Annotated[bool, typer.Option(help="Also what accuracy to expect, on synthetic persons.")] = True
 
@@ -45,14 +47,16 @@ def plan(asked: PlanOptions) -> None:
     Example: fedscore plan federation.toml --epsilon 1 --persons 20000
     """
     from simulations.expectation import expect
+    from simulations.extending import named
 
-    for name, value, allowed in (("--engine", asked.engine, (AUTO, *ENGINES)), ("--trust", asked.trust, TRUSTS)):
+    engine = named(asked.engine)
+    for name, value, allowed in (("--engine", engine, (AUTO, *known())), ("--trust", asked.trust, TRUSTS)):
         if value not in allowed:
             raise InputError(_WHERE, name, "must be " + " | ".join(allowed), value)
     check_rounds(_WHERE, "--rounds", asked.rounds)
     loaded = _priced_at(load_federation(asked.federation), asked.epsilon, asked.delta)
-    roster = _roster(loaded, {"train": asked.persons, "held_out": asked.held_out})
-    run = make_plan(roster, asked.engine, asked.rounds, asked.trust)
+    roster = planned(loaded, {"train": asked.persons, "held_out": asked.held_out})
+    run = make_plan(roster, engine, asked.rounds, asked.trust)
     _show(run.plan, asked.persons)
     if asked.accuracy and run.engine in POINTS:
         contracts = {h.domain: h.contract for h in loaded.holders if h.contract}
@@ -72,24 +76,16 @@ def _priced_at(federation: Federation, epsilon: float | None, delta: float | Non
     return replace(federation, privacy=terms)
 
 
-def _roster(federation: Federation, sizes: dict[str, int]) -> Roster:
-
-    members = {h.name: Member(h.name, i, h.domain, h.contract, "") for i, h in enumerate(federation.holders)}
-    names, terms = tuple(p.name for p in federation.partners), federation.privacy
-    name = federation.name
-    return Roster(
-        members, Terms(name, name, terms, terms.epsilon, names, federation.on_failure, sizes, federation.roles)
-    )
-
-
 def _show(plan: Plan, persons: int) -> None:
     """Every line with its price, then the sums: by holder, and on one person."""
     table = Table("line", "holder", "persons", "noise multiplier", "releases", "batch", "epsilon alone", box=None)
     for line in plan.lines:
         if isinstance(line, Release):
             told = (f"{line.noise_multiplier:.4g}", f"{line.count}", f"{line.probability:.3g}")
-        else:
+        elif isinstance(line, LabelResponse):
             told = (f"flips {line.flip:.3g}", "1", "1")
+        else:
+            continue  # a private selection, which no run's plan has
         table.add_row(line.name, line.holder, line.persons, *told, shown(plan.spent([line.name])))
     Console(width=120).print(table)
     for holder in sorted({line.holder for line in plan.lines}, key=lambda h: (h != LENDER, h)):

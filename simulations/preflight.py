@@ -34,6 +34,10 @@ def check(node: Node, settings: Settings) -> list[str]:
     for holder in federation.holders:
         _check_bins(federation, holder)
     _check_amounts(federation)
+    if ":" in settings.engine:
+        from simulations.rehearsal import rehearse  # late: it loads what audits need
+
+        rehearse(settings.engine, [h.contract for h in federation.holders if h.contract])
     cohort = cohort_of(node)
     notes: list[str] = []
     known = set(persons_of(node, LENDER))

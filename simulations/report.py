@@ -25,7 +25,7 @@ from privacy.accounting import shown
 from privacy.plan import spent_by
 from privacy.statement import RELATION, UNIT
 from server.outcomes import MODEL_FOLDER, RUN_FILE
-from simulations.deciding import decide_all
+from simulations.deciding import decide_all, sampled
 from simulations.settings import Settings
 
 SCHEMA = "fedscore-report/1"
@@ -42,7 +42,7 @@ def write_report(
     began = time.monotonic()
     evidence = pl.read_parquet(node.folder(LENDER) / EVIDENCE)
     evidence.select("id", "score", "pd", "z", "blocks").write_parquet(out / "scores.parquet")
-    decisions = decide_all(node, evidence, out / MODEL_FOLDER, settings.policy)
+    decisions = decide_all(node, sampled(evidence, settings.decide), out / MODEL_FOLDER, settings.policy)
     decisions.write_parquet(out / "decisions.parquet")
     decided = time.monotonic() - began
     run = json.loads((out / RUN_FILE).read_text())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from flwr.app import Context, RecordDict
+from flwr.serverapp import Grid
 
 from clients.config import Node
 from model.inputs import InputError
@@ -19,7 +20,7 @@ from server.failures import RunFailed
 from simulations import preflight
 from simulations.folders import new_folder
 from simulations.gate import pass_gate
-from simulations.loopback import LoopbackGrid
+from simulations.loopback import LoopbackGrid, Value
 from simulations.report import add_audit, write_report
 from simulations.settings import Settings
 
@@ -30,7 +31,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Result:
-    """A finished simulation: its folder, its report and its warnings."""
+    """A finished simulation: its folder, its report (what `report.json` says), and warnings as whole sentences."""
 
     out: Path
     report: dict[str, Any]
@@ -39,6 +40,8 @@ class Result:
 
 def simulate(settings: Settings, say: Say = lambda text: None) -> Result:
     """Runs a federation's files through private training to scores and decisions, and writes `settings.out`.
+
+    All that the command `fedscore simulate` does, and nothing else; `Settings` has its options as fields.
 
     Everything is written to a temporary folder beside `out` and renamed at the end: a run that fails leaves nothing.
 
@@ -63,7 +66,7 @@ def simulate(settings: Settings, say: Say = lambda text: None) -> Result:
         node = preflight.node_of(settings, part)
         loaded = time.monotonic() - began
         with _phases_told(say):
-            (_flower if settings.backend == "flower" else _inprocess)(settings, node, part)
+            (_flower if settings.backend == "flower" else _played)(settings, node, part)
         say("deciding and reporting")
         report = write_report(part, node, settings, notes, {"load": loaded})
         say("auditing")
@@ -71,16 +74,31 @@ def simulate(settings: Settings, say: Say = lambda text: None) -> Result:
     return Result(settings.out, report, notes)
 
 
-def _inprocess(settings: Settings, node: Node, out: Path) -> None:
-    from clients.app import app as client_app
+def _played(settings: Settings, node: Node, out: Path) -> None:
     from server.app import app as server_app
 
     config = settings.run_config(out)
     count = len(node.federation.holders)
     nodes = [{"partition-id": i, "num-partitions": count} for i in range(count)]
-    grid = LoopbackGrid(client_app, nodes, config, run_id=preflight.RUN_ID)
     context = Context(run_id=preflight.RUN_ID, node_id=1, node_config={}, state=RecordDict(), run_config=config)
-    server_app(grid, context)
+    with _grid(settings, nodes, config, node) as grid:
+        server_app(grid, context)
+
+
+@contextmanager
+def _grid(
+    settings: Settings, nodes: Sequence[Mapping[str, Value]], config: Mapping[str, Value], node: Node
+) -> Iterator[Grid]:
+    """The grid of a backend, over these nodes."""
+    if settings.backend == "ray":
+        from simulations.ray_grid import playing
+
+        with playing(settings.address, nodes, config, node) as grid:
+            yield grid
+    else:
+        from clients.app import app as client_app
+
+        yield LoopbackGrid(client_app, nodes, config, run_id=preflight.RUN_ID)
 
 
 def _flower(settings: Settings, node: Node, out: Path) -> None:

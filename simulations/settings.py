@@ -11,8 +11,9 @@ from model.descent import check_rounds
 from model.federation import ON_FAILURE
 from model.inputs import InputError, whole
 from model.terms import check_delta, check_epsilon
+from simulations.extending import named, own
 
-BACKENDS = ("inprocess", "flower")
+BACKENDS = ("inprocess", "flower", "ray")
 _WHERE = "command line"
 
 
@@ -26,10 +27,14 @@ class Settings:
         data: folder that data paths are relative to; None is the federation file's own.
         seed: of the split where the federation gives none, and of initialisation; never of noise.
         rounds: of block training; 0 chooses.
+        engine: a name of `model.blocks.ENGINES`, `auto`, or FILE.py:NAME, an engine of your own (docs/extend.md), whose
+            file is run.
         alignment: how shared persons are found: `psi` as in a deployment, or by tokens, which are faster.
         policy: the limit policy; None is the shipped one.
         ledger: folder of ledgers that span runs under the federation file's budget; None keeps them in `out`, where
             every run is a programme of its own.
+        address: of a Ray cluster for the backend `ray`; empty starts one on this machine for the run.
+        decide: for how many held-out persons to decide; 0 is all of them.
     """
 
     federation: Path | None
@@ -48,6 +53,8 @@ class Settings:
     policy: Path | None = None
     ledger: Path | None = None
     force: bool = False
+    decide: int = 0
+    address: str = ""
 
     def __post_init__(self) -> None:
         if self.epsilon is not None:
@@ -55,9 +62,11 @@ class Settings:
         if self.delta is not None:
             check_delta(_WHERE, "--delta", self.delta)
         whole(_WHERE, "--seed", self.seed)
+        whole(_WHERE, "--decide", self.decide)
         check_rounds(_WHERE, "--rounds", self.rounds)
+        own_engine = own(self.engine, self.backend, self.ledger is not None)
         for name, value, allowed in (
-            ("--engine", self.engine, (AUTO, *ENGINES)),
+            ("--engine", self.engine, (self.engine,) if own_engine else (AUTO, *ENGINES)),
             ("--trust", self.trust, TRUSTS),
             ("--secure-sum", self.secure_sum, SUMS),
             ("--alignment", self.alignment, ALIGNMENTS),
@@ -67,6 +76,8 @@ class Settings:
             if value not in allowed:
                 raise InputError(_WHERE, name, "must be " + " | ".join(a for a in allowed if a), value)
 
+        if self.address and self.backend != "ray":
+            raise InputError(_WHERE, "--address", "is of the backend ray alone", self.address, "add --backend ray")
         if self.engine == "moments" and self.trust == "local":
             rule, remedy = (
                 "fits nothing jointly: blocks are trained apart",
@@ -85,7 +96,7 @@ class Settings:
             "delta": "" if self.delta is None else str(self.delta),
             "seed": self.seed,
             "rounds": self.rounds,
-            "engine": self.engine,
+            "engine": named(self.engine),
             "trust": self.trust,
             "secure-sum": self.secure_sum,
             "on-failure": self.on_failure,

@@ -16,6 +16,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tests.browser import chromium  # noqa: F401
+
 with warnings.catch_warnings():  # typer's own use of names that click gives up; ours is to fail on warnings of our code
     warnings.simplefilter("ignore", DeprecationWarning)
     import typer  # noqa: F401
@@ -157,8 +159,7 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
             main()
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        told = capsys.readouterr()
-        return Ended(code, told.out, told.err)
+        return Ended(code, *capsys.readouterr())
 
     return run
 
@@ -206,8 +207,7 @@ def persons() -> Callable[..., tuple[pl.DataFrame, np.ndarray]]:
         risk = rng.normal(size=count)
         label = (rng.random(count) < 1 / (1 + np.exp(1.0 - 1.5 * risk))).astype(np.int8)
         split = np.where(np.arange(count) % 3 < 2, "train", "test")
-        ids = [f"{i:05d}" for i in range(count)]
-        return pl.DataFrame({"id": ids, "label": label, "split": split}), risk
+        return pl.DataFrame({"id": [f"{i:05d}" for i in range(count)], "label": label, "split": split}), risk
 
     return draw
 

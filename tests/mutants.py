@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("privacy", "model", "clients", "server", "simulations", "tests", "pyproject.toml", "README.md")
+COPIED = ("privacy", "model", "clients", "server", "simulations", "tests", "docs", "pyproject.toml", "README.md")
 SENSITIVITY, NETWORK = "tests/model/test_sensitivity.py", "tests/model/test_network.py"
 MECHANISMS, NOISE = "tests/privacy/test_mechanisms.py", "tests/privacy/test_noise.py"
 LEDGER, PLAN, AUDIT = "tests/privacy/test_ledger.py", "tests/privacy/test_plan.py", "tests/privacy/test_audit.py"
@@ -215,11 +215,13 @@ def survives(mutant: Mutant) -> str:
 def main() -> int:
     """Runs all mutants, or those whose names hold the argument; returns how many were not killed."""
     # found where this file is run, not where pytest looks into it
+    from bench_mutants import BENCH_MUTANTS
     from federation_mutants import FEDERATION_MUTANTS
     from joint_mutants import JOINT_MUTANTS, SIGNING_MUTANTS
     from limit_mutants import LIMIT_MUTANTS
+    from selection_mutants import SELECTION_MUTANTS
 
-    rows = (*LIMIT_MUTANTS, *JOINT_MUTANTS, *SIGNING_MUTANTS, *FEDERATION_MUTANTS)
+    rows = (*LIMIT_MUTANTS, *JOINT_MUTANTS, *SIGNING_MUTANTS, *FEDERATION_MUTANTS, *SELECTION_MUTANTS, *BENCH_MUTANTS)
     every = (*MUTANTS, *(Mutant(*row) for row in rows))
     wanted = [m for m in every if sys.argv[1:] == [] or any(text in m.name for text in sys.argv[1:])]
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:

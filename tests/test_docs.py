@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shlex
@@ -14,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").glob("*.md"))]
 BIN = Path(sys.executable).parent
+SLOW = ("bench", "flwr run", "flower", "uci_default")  # real processes, or real data
 NEVER = ("make test", "make slow", "make statistics", "make mutants")  # a test must not start the tests
 
 
@@ -24,13 +26,19 @@ def commands(page: Path) -> list[str]:
     return [line for line in lines if line and not line.startswith(("#", *NEVER))]
 
 
+def write_files(page: Path, folder: Path) -> None:
+    """The Python files that a page shows, each named by its first line."""
+    for name, text in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S):
+        (folder / name).write_text(text, encoding="utf-8")
+
+
 def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """One documented command, with this environment's programs, from `folder`."""
     words = shlex.split(line.replace(".venv/bin/", f"{BIN}{os.sep}"))
     if words[0] == "make":
         words = ["make", "-C", str(ROOT), *words[1:], f"VENV={sys.prefix}", f"OUT={folder / 'demo'}"]
     data = ROOT.parent / "shared" / "data"
-    if "quality" in words or "speed" in words:
+    if "speed" in words or "uci_default" in words:
         words += ["--data", str(data)]
     environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
     return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -48,7 +56,7 @@ def serves(page: Path) -> bool:
 
 
 def fast(page: Path) -> list[str]:
-    return [line for line in commands(page) if "bench" not in line and "flwr run" not in line and "flower" not in line]
+    return [line for line in commands(page) if not any(word in line for word in SLOW)]
 
 
 ALONE = [p for p in PAGES if fast(p) and not serves(p) and "zh-CN" not in p.name]
@@ -66,6 +74,7 @@ def test_a_page_that_serves_runs_as_one_script(page: Path, tmp_path: Path) -> No
 def test_each_documented_command_runs_in_order(page: Path, tmp_path: Path) -> None:
     if page.name == "privacy.md":
         run(".venv/bin/fedscore sample my-federation --persons 2000", tmp_path)
+    write_files(page, tmp_path)
     for line in fast(page):
         done = run(line, tmp_path)
         assert done.returncode == 0, f"{page.name}: {line}\n{done.stdout}{done.stderr}"
@@ -74,7 +83,7 @@ def test_each_documented_command_runs_in_order(page: Path, tmp_path: Path) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("line", sorted({line for p in PAGES for line in commands(p) if line not in fast(p)}))
 def test_each_slow_documented_command_runs(line: str, tmp_path: Path) -> None:
-    if "bench" in line and not (ROOT.parent / "shared" / "data").is_dir():
+    if ("bench" in line or "uci_default" in line) and not (ROOT.parent / "shared" / "data").is_dir():
         pytest.skip("the public data sets are not here")
     if "simulate" in line:
         run(".venv/bin/fedscore sample my-federation --persons 2000", tmp_path)
@@ -82,11 +91,21 @@ def test_each_slow_documented_command_runs(line: str, tmp_path: Path) -> None:
     assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
 
 
-def test_both_readmes_show_the_same_commands_and_figures() -> None:
-    english, chinese = PAGES[0], PAGES[1]
+@pytest.mark.parametrize("chinese", [p for p in PAGES if "zh-CN" in p.name], ids=lambda p: p.name)
+def test_both_languages_show_the_same_commands_programs_and_figures(chinese: Path) -> None:
+    english = chinese.with_name(chinese.name.replace(".zh-CN", ""))
     assert commands(english) == commands(chinese)
-    figures = re.compile(r"\.\d{3,4}\b")
-    assert figures.findall(english.read_text("utf-8")) == figures.findall(chinese.read_text("utf-8"))
+    for shown in (r"```(?:python|sh)\n.*?```", r"\.\d{3,4}\b"):
+        found, translated = (re.findall(shown, page.read_text("utf-8"), flags=re.S) for page in (english, chinese))
+        assert found == translated
+
+
+def test_every_call_that_extend_gives_for_a_command_exists() -> None:
+    page = (ROOT / "docs" / "extend.md").read_text("utf-8")
+    calls = re.findall(r"^\| `fedscore [a-z -]+` \| `([a-z_.]+)\.(\w+)\(", page, flags=re.M)
+    assert len(calls) == 8
+    for module, name in calls:
+        assert callable(getattr(importlib.import_module(module), name)), f"{module}.{name}"
 
 
 def test_every_promise_names_a_test_that_exists() -> None:

@@ -15,6 +15,8 @@ from model.limits.schema import Policy
 
 __all__ = ["NotInForce", "Policy", "check_in_force", "load_policy", "parse_policy"]
 
+SHIPPED = Path(__file__).with_name("policy.toml")  # what holds where no other policy is given
+
 
 class NotInForce(ValueError):
     """The policy or the bundle does not hold at the instant of the decision."""
@@ -44,7 +46,7 @@ def load_policy(path: str | Path | None = None) -> Policy:
     >>> load_policy().pricing[-1]
     Tier(pd_max_bp=1300, apr_bp=1980)
     """
-    path = Path(__file__).with_name("policy.toml") if path is None else Path(path)
+    path = SHIPPED if path is None else Path(path)
     return parse_policy(read_toml(path), path)
 
 

@@ -1,25 +1,18 @@
-"""The charts of a study, drawn with matplotlib in the Okabe-Ito colours, with line styles and hatches for print.
-
-Charts are drawn in English; the Chinese ones are the same SVG with every label exchanged, so that no Chinese font is
-needed here, only where it is read.
-"""
+"""The charts of a study, with line styles and hatches for print."""
 
 from __future__ import annotations
 
-import html
-import io
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from simulations.charts import SETTINGS, STACK, Chart, chart_of
+from simulations.estimates import Estimate
 from simulations.months.applicants import Floats
-from simulations.months.compare import Estimate, band, cumulative, metrics
+from simulations.months.compare import band, cumulative, metrics
 from simulations.months.policies import APR_CAPS, GIVEN
 from simulations.months.study import CAPS, COSTS_FEN, EFFECTS, MAIN, Found, Study
 
@@ -31,68 +24,11 @@ _STYLES = {
     GIVEN: ("#0072B2", "-", ""),
 }
 _MORE = (("#009E73", (0, (5, 1, 1, 1)), "xxxx"), ("#CC79A7", (0, (1, 1)), "oooo"), ("#D55E00", (0, (8, 2)), "++++"))
-_STACK = ("#56B4E9", "#0072B2", "#009E73", "#F0E442", "#E69F00", "#D55E00", "#CC79A7", "#000000")
-_SETTINGS: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "fedscore",
-    "font.size": 9.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#DDDDDD",
-    "grid.linewidth": 0.6,
-    "hatch.linewidth": 0.5,
-    "legend.frameon": False,
-    "figure.dpi": 100,
-}
-
-
-@dataclass
-class Chart:
-    """One chart: the figure and its labels in both languages."""
-
-    figure: Figure
-    words: dict[str, str] = field(default_factory=dict)
-
-    def say(self, en: str, zh: str) -> str:
-        """The English label; the Chinese one is kept for the other SVG."""
-        self.words[en] = zh
-        return en
-
-    def legend(self, axes: Axes) -> None:
-        """One legend for all panels, below them."""
-        handles, labels = axes.get_legend_handles_labels()
-        self.figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
-
-    @cached_property
-    def svg(self) -> str:
-        """The English SVG; the same figure always gives the same text."""
-        text = io.StringIO()
-        with matplotlib.rc_context(_SETTINGS):
-            self.figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-        return text.getvalue()
-
-    @property
-    def svg_zh(self) -> str:
-        """The Chinese SVG."""
-        text = self.svg
-        for en, zh in self.words.items():
-            text = text.replace(f">{html.escape(en, quote=False)}</text>", f">{html.escape(zh, quote=False)}</text>")
-        return text
-
-    @property
-    def png(self) -> bytes:
-        """The English PNG, for documents that take no SVG."""
-        data = io.BytesIO()
-        with matplotlib.rc_context(_SETTINGS):
-            self.figure.savefig(data, format="png", dpi=160, metadata={"Software": None})
-        return data.getvalue()
 
 
 def draw_all(study: Study, found: Found, summary: dict[str, Any]) -> dict[str, Chart]:
     """All charts by name, in the order of the report."""
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(SETTINGS):
         return {
             "profit": _profit(study, found),
             "differences": _differences(study, summary),
@@ -107,10 +43,6 @@ def draw_all(study: Study, found: Found, summary: dict[str, Any]) -> dict[str, C
 def _style(code: str, study: Study) -> tuple[str, Any, str]:
     extra = [variant.code for variant in study.variants if variant.code not in _STYLES]
     return _STYLES[code] if code in _STYLES else _MORE[extra.index(code) % len(_MORE)]
-
-
-def _chart(width: float, height: float) -> Chart:
-    return Chart(Figure(figsize=(width, height), layout="constrained"))
 
 
 def _panels(chart: Chart, study: Study) -> Iterator[tuple[Axes, str]]:
@@ -132,7 +64,7 @@ def _panels(chart: Chart, study: Study) -> Iterator[tuple[Axes, str]]:
 
 
 def _profit(study: Study, found: Found) -> Chart:
-    chart = _chart(10, 6)
+    chart = chart_of(10, 6)
     axes = None
     for axes, scenario in _panels(chart, study):
         for variant in study.variants:
@@ -143,7 +75,7 @@ def _profit(study: Study, found: Found) -> Chart:
         axes.axhline(0, color="#555555", linewidth=0.8)
     if axes is not None:
         chart.figure.supylabel(chart.say("profit so far, CNY million", "累计利润(百万元)"), fontsize=9.5)
-        chart.legend(axes)
+        chart.legend([axes])
     return chart
 
 
@@ -158,7 +90,7 @@ def _banded(axes: Axes, values: Floats, colour: str, line: Any, label: str) -> N
 def _differences(study: Study, summary: dict[str, Any]) -> Chart:
     """What the given policy earns more than each other, with intervals: paired, so much tighter than the bands."""
     others = [variant for variant in study.variants if variant.code != GIVEN]
-    chart = _chart(8, 0.9 + 0.27 * len(others) * len(study.scenarios))
+    chart = chart_of(8, 0.9 + 0.27 * len(others) * len(study.scenarios))
     axes = chart.figure.subplots()
     rows = {(row["scenario"], row["against"]): row["profit"] for row in summary["differences"]}
     places = []
@@ -181,12 +113,12 @@ def _differences(study: Study, summary: dict[str, Any]) -> Chart:
     axes.set_xlabel(
         chart.say("profit of the given policy less that of another, CNY million", "给定政策与其他政策的利润差(百万元)")
     )
-    chart.legend(axes)
+    chart.legend([axes])
     return chart
 
 
 def _thin_approvals(study: Study, summary: dict[str, Any]) -> Chart:
-    chart = _chart(9, 3.6)
+    chart = chart_of(9, 3.6)
     axes = chart.figure.subplots()
     rows = {(row["scenario"], row["policy"]): row["thin_approval"] for row in summary["results"]}
     width = 0.8 / len(study.variants)
@@ -203,13 +135,13 @@ def _thin_approvals(study: Study, summary: dict[str, Any]) -> Chart:
     axes.set_ylabel(chart.say("thin files approved, %", "薄档案通过率(%)"))
     axes.set_ylim(0, 100)
     axes.grid(False, axis="x")
-    chart.legend(axes)
+    chart.legend([axes])
     return chart
 
 
 def _trial_cohort(study: Study, found: Found) -> Chart:
     months = found[MAIN, GIVEN, study.focus.code]
-    chart = _chart(9, 3.8)
+    chart = chart_of(9, 3.8)
     axes = chart.figure.subplots()
     layers, labels = [], []
     for rung, fen in enumerate(study.policy.trial.rungs_fen):
@@ -222,7 +154,7 @@ def _trial_cohort(study: Study, found: Found) -> Chart:
     layers.append(months["trial_standard"].mean(axis=0))
     labels.append(chart.say("began on the ladder, now at a standard limit", "由试用升至标准额度"))
     x = np.arange(1, study.months + 1)
-    axes.stackplot(x, *layers, labels=labels, colors=_STACK[: len(layers)], edgecolor="white", linewidth=0.8)
+    axes.stackplot(x, *layers, labels=labels, colors=STACK[: len(layers)], edgecolor="white", linewidth=0.8)
     axes.set_xlabel(chart.say("month", "月"))
     axes.set_ylabel(chart.say("accounts", "账户数"))
     axes.set_xlim(1, max(study.months, 2))
@@ -232,7 +164,7 @@ def _trial_cohort(study: Study, found: Found) -> Chart:
 
 
 def _losses(study: Study, found: Found) -> Chart:
-    chart = _chart(10, 6)
+    chart = chart_of(10, 6)
     axes, top = None, 1.0
     for axes, scenario in _panels(chart, study):
         months = found[MAIN, GIVEN, scenario]
@@ -244,12 +176,12 @@ def _losses(study: Study, found: Found) -> Chart:
     if axes is not None:
         axes.set_ylim(0, top)
         chart.figure.supylabel(chart.say("loss a year, % of what is drawn", "年损失率(占用信余额,%)"), fontsize=9.5)
-        chart.legend(axes)
+        chart.legend([axes])
     return chart
 
 
 def _points(summary: dict[str, Any]) -> Chart:
-    chart = _chart(8, 3.8)
+    chart = chart_of(8, 3.8)
     axes = chart.figure.subplots()
     fewer = [100 * summary["points"]["fewer_defaults"][str(effect)] for effect in EFFECTS]
     looks = (("#009E73", "-", "o"), ("#E69F00", "--", "s"), ("#D55E00", "-.", "D"))
@@ -262,12 +194,12 @@ def _points(summary: dict[str, Any]) -> Chart:
     axes.axhline(0, color="#555555", linewidth=1)
     axes.set_xlabel(chart.say("fewer defaults thanks to points, %", "积分使违约减少(%)"))
     axes.set_ylabel(chart.say("profit gained, CNY million", "利润增量(百万元)"))
-    chart.legend(axes)
+    chart.legend([axes])
     return chart
 
 
 def _apr_caps(study: Study, found: Found) -> Chart:
-    chart = _chart(8, 3.2)
+    chart = chart_of(8, 3.2)
     left, right = chart.figure.subplots(1, 2)
     values = [metrics(found[CAPS, str(cap), study.focus.code]) for cap in APR_CAPS]
     names = [f"{cap / 100:.0f}" for cap in APR_CAPS]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from scipy.stats import t as student
 
+from simulations.estimates import Estimate
 from simulations.months.applicants import Floats
 from simulations.months.running import Months
 
 YUAN = 100
-CONFIDENCE = 0.95
 FEW = 0.01  # of the approved: fewer begin on the ladder only because their limit is as small as a rung
 
 # name, English, Chinese, unit of every metric
@@ -29,31 +26,6 @@ METRICS = (
     ("cost_per_label", "Cost of one outcome learned on trial", "试用期每得一条结果的成本", "cny"),
     ("points_cost", "Cost of points", "积分成本", "cny"),
 )
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds with its standard error, 95 % interval and t; None where a single seed tells nothing.
-
-    >>> Estimate.of(np.array([1.0, 2.0, 3.0])).low
-    -0.48413771...
-    """
-
-    mean: float
-    se: float | None = None
-    low: float | None = None
-    high: float | None = None
-    t: float | None = None
-
-    @classmethod
-    def of(cls, values: Floats) -> Estimate:
-        """From one value a seed, shape (seeds,)."""
-        mean, n = float(values.mean()), len(values)
-        if n < 2:
-            return cls(mean)
-        se = float(values.std(ddof=1) / np.sqrt(n))
-        half = float(student.ppf((1 + CONFIDENCE) / 2, n - 1)) * se
-        return cls(mean, se, mean - half, mean + half, mean / se if se > 0 else None)
 
 
 def metrics(months: Months) -> dict[str, Floats]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import json
 from collections.abc import Callable
@@ -12,7 +11,8 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
-from simulations.months.charts import Chart, draw_all
+from simulations.charts import MINUS, Chart, embedded
+from simulations.months.charts import draw_all
 from simulations.months.narrative import captions
 from simulations.months.study import MAIN, Found, Study
 
@@ -25,7 +25,6 @@ _AMOUNTS = (
     "drawn", "income", "loss", "expected_loss", "fixed", "queries", "points_cost", "profit", "thin_result",
     "trial_result",
 )  # fmt: skip
-MINUS = "\N{MINUS SIGN}"
 
 
 def write_study(out: Path, study: Study, found: Found) -> dict[str, Any]:
@@ -76,16 +75,12 @@ def _page(study: Study, summary: dict[str, Any], charts: dict[str, Chart]) -> st
             {
                 "title": pick(told[name].en, told[name].zh),
                 "says": pick(told[name].says_en, told[name].says_zh),
-                "image": _embedded(chart.svg_zh if lang == "zh" else chart.svg),
+                "image": embedded(chart.svg_zh if lang == "zh" else chart.svg),
             }
             for name, chart in charts.items()
         ]
         languages.append({"lang": lang, "t": pick, "figures": dict(zip(charts, figures, strict=True))})
     return environment.from_string(source).render(languages=languages, study=study, s=summary)
-
-
-def _embedded(svg: str) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
 def _million(figure: dict[str, float | None], sign: bool = False) -> str:

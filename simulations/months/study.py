@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from model.limits.schema import Policy
-from simulations.months.compare import METRICS, Estimate, metrics
+from simulations.estimates import Estimate
+from simulations.months.compare import METRICS, metrics
 from simulations.months.evidence import Model
 from simulations.months.policies import APR_CAPS, GIVEN, Variant, break_even_bp, capped, variants, without_points
 from simulations.months.running import Key, Months, Plan, Task

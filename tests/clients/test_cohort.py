@@ -153,6 +153,20 @@ def test_a_changed_contract_is_read_again(files: Any, tmp_path: Path) -> None:
     assert before.encoding != after.encoding
 
 
+def test_federations_that_differ_in_terms_share_tables_and_those_that_differ_in_persons_do_not(
+    files: Any, tmp_path: Path
+) -> None:
+    node = _node(files.federation, tmp_path / "run")
+    other = files.folder / "other.toml"
+    other.write_text(files.federation.read_text().replace("epsilon = 1.0", "epsilon = 2.0"), encoding="utf-8")
+    assert table_of(_node(other, tmp_path / "run"), "pay-1") is table_of(node, "pay-1")
+    assert cohort_of(_node(other, tmp_path / "run")) is cohort_of(node)
+    rows = 'data = "payments.parquet"'
+    text = files.federation.read_text().replace(rows, f'{rows}\nonly = {{ hkey = ["NE"] }}')
+    other.write_text(text, encoding="utf-8")
+    assert table_of(_node(other, tmp_path / "run"), "pay-1").ids.len() < table_of(node, "pay-1").ids.len()
+
+
 def test_a_private_key_is_made_once_and_for_its_owner_only(node: Node) -> None:
     key = private_key(node.folder("pay-1"))
     path = node.folder("pay-1") / "seal.key"

@@ -103,6 +103,18 @@ def test_a_plan_that_names_a_line_twice_is_refused(node: Node, plan: Any) -> Non
         Agreement.of(document, node)
 
 
+@pytest.mark.parametrize("ratio", [-5.0, 0.0])
+def test_a_plan_with_a_private_selection_is_refused_whatever_it_says_it_costs(
+    node: Node, plan: Any, ratio: float
+) -> None:
+    """No run releases under one; its own slack would lower what the ledger counts."""
+    document = plan()
+    line = {"name": "sweep/train", "holder": "*", "mu": 1e-6, "mean": 1.5, "shape": 1.0, "run_slack": [ratio, 0.0]}
+    document["lines"].append(line | {"persons": "train", "mechanism": "private selection"})
+    with pytest.raises(ValueError, match=r"a line that no run releases|two numbers >= 0"):
+        Agreement.of(document, node)
+
+
 @pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
 def test_a_line_without_true_noise_is_refused(node: Node, plan: Any, value: float) -> None:
     document = plan()

@@ -111,12 +111,12 @@ BROKEN = {
     # id: (text, field, rule, value)
     "no federation": (LENDER + PAY, "federation", "add a table [federation]", None),
     "no lender": (HEAD + PAY, "lender", "add a table [lender]", None),
-    "no partner": (HEAD + LENDER, "partner", "1 to 10 times as [[partner]]", "0"),
+    "no partner": (HEAD + LENDER, "partner", "1 to 256 times as [[partner]]", "0"),
     "many partners": (
-        HEAD + LENDER + "".join(PAY.replace("pay-1", f"pay-{i}") for i in range(11)),
+        HEAD + LENDER + "".join(PAY.replace("pay-1", f"pay-{i}") for i in range(257)),
         "partner",
-        "1 to 10 times",
-        "11",
+        "1 to 256 times",
+        "257",
     ),
     "name": ("[federation]\nname = 3\n" + LENDER + PAY, "federation.name", "must be a text", "3"),
     "id": (HEAD + 'id = ""\n' + LENDER + PAY, "federation.id", "must be a text", "''"),

@@ -269,7 +269,7 @@ def test_t5_the_networks_training_draws_a_fresh_batch_at_every_step(monkeypatch:
     monkeypatch.setattr(network, "clipped_sum", lambda theta, x, y, *_: reached.append(y))
     monkeypatch.setattr(training, "Csprng", lambda: Keyed(7))
     codes, labels = np.zeros((1, PERSONS), np.uint16), np.arange(PERSONS, dtype=np.float64)
-    gradient = training._network_gradient(encoding, codes, labels, "network", SHARE)
+    gradient = training.gradient_of("network", encoding, codes, labels, SHARE)
     assert faults(lambda: gradient(np.zeros(1)) or reached.pop().astype(np.int64)) == set()
 
 

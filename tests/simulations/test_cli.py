@@ -296,4 +296,4 @@ def test_the_doctor_says_what_is_missing(run_cli: Any, monkeypatch: pytest.Monke
     ended = run_cli("doctor")
     assert ended.code == 1
     assert "FAIL polars is missing" in ended.out
-    assert "-    ray is missing: --backend flower will not work" in ended.out
+    assert "-    ray is missing: --backend flower and --backend ray will not work" in ended.out

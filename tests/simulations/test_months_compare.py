@@ -9,7 +9,8 @@ from scipy import stats
 from model.inputs import InputError
 from model.limits.lint import findings
 from model.limits.policy import load_policy
-from simulations.months.compare import METRICS, Estimate, band, metrics
+from simulations.estimates import Estimate
+from simulations.months.compare import METRICS, band, metrics
 from simulations.months.evidence import fit_model
 from simulations.months.policies import APR_CAPS, break_even_bp, capped, variants, without_points
 from simulations.months.running import run_all

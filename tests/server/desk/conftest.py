@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -27,18 +26,9 @@ from server.decisions.api import create_app
 from server.decisions.database import begin
 from server.decisions.service import Service
 from server.decisions.store import Store
+from tests.browser import overflow, serious
 
 NOW = datetime.fromisoformat("2026-11-23T10:00:00+08:00")
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 SHOTS = Path(os.environ.get("FEDSCORE_SCREENSHOTS", "build/screenshots"))
 RULE = Default(
     -3_300_000,
@@ -145,18 +135,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     service.close()
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """Debian's Chromium; the tests skip where it, or Playwright, is not installed."""
-    driver = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: the desk was not tested")
-    if not Path(CHROMIUM).exists():
-        pytest.skip("Chromium is not installed: the desk was not tested in a browser")
-    with driver.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
-        yield browser
-        browser.close()
-
-
 @dataclass
 class Tab:
     """A browser tab, and what it saw: console errors, requests to elsewhere, and the service's answers."""
@@ -207,10 +185,7 @@ class Tab:
 
     def serious(self) -> list[Any]:
         """What axe finds that keeps people out."""
-        axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
-        found = axe.Axe().run(self.page).response["violations"]
-        grave = [one for one in found if one["impact"] in ("serious", "critical")]
-        return [(one["id"], [node["html"][:160] for node in one["nodes"]]) for one in grave]
+        return serious(self.page)
 
     def words(self) -> str:
         """All that is read on the page, but for codes and for words that say which language they are in."""
@@ -223,7 +198,7 @@ class Tab:
 
     def overflow(self) -> int:
         """By how many pixels the page is wider than its window."""
-        return int(self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+        return overflow(self.page)
 
     def shoot(self, name: str) -> None:
         """A screenshot of the whole page for people to look at."""

@@ -1,0 +1,75 @@
+"""What the intervals of a report can say and what they cannot: which chance they show, of how many seeds."""
+
+from __future__ import annotations
+
+import math
+
+import polars as pl
+from scipy.stats import t as student
+
+from simulations.estimates import CONFIDENCE
+from simulations.sweep.report.drawing import NORMAL
+from simulations.sweep.report.tables import PERSON, Part
+from simulations.sweep.report.words import Pair, number
+
+FEW = 5  # with fewer seeds than this, Student's interval is very wide
+MANY_DELTA = 0.1  # persons times delta: above it, delta is no small chance any more
+
+
+def intervals(part: Part) -> Pair:
+    """What the bars of the main arm's figures are, within a sentence."""
+    found, seeds = part.estimate(part.main, part.epsilon, "auc"), part.seeds(part.main, part.epsilon)
+    if seeds < 2:
+        return Pair("one seed leaves no interval", "只有一个随机种子，没有区间")
+    if found is None or found.low is None:
+        return Pair("all seeds gave the same model, which leaves no interval", "各随机种子得到同一模型，没有区间")
+    return Pair(f"bars are 95 % intervals over {seeds} seeds", f"竖线为 {seeds} 个随机种子的 95% 区间")
+
+
+def chance(part: Part) -> Pair:
+    """What seeds redraw, what they do not, and whether they are few."""
+    told = Pair("Seeds redraw split and noise.", "随机种子重抽划分与噪声。")
+    if part.pinned:
+        told = Pair(
+            "All seeds share one split of the persons, so intervals are over the noise of training, on one held-out "
+            "sample{more}.",
+            "所有随机种子共用同一划分，区间只反映训练噪声，测试的是同一批留出的人{more}。",
+        ).filled({"more": _sample(part)})
+    few = _few(part.seeds(part.main, part.epsilon))
+    return Pair(told.en + few.en, told.zh + few.zh)
+
+
+def _sample(part: Part) -> Pair:
+    """By how much the sample of persons may move the main arm's AUC."""
+    error = part.estimate(part.main, part.epsilon, "auc_error")
+    if error is None:
+        return Pair("", "")
+    size = number(NORMAL * error.mean, 3)
+    return Pair(f": another sample may move an AUC by {size} either way", f"：换一批人，AUC 可能上下变动 {size}")
+
+
+def _few(seeds: int) -> Pair:
+    if seeds < 2:
+        return Pair(" One seed cannot tell how much noise moves a figure.", "只有一个种子，无法知道噪声的影响。")
+    if seeds >= FEW:
+        return Pair("", "")
+    factor = number(float(student.ppf((1 + CONFIDENCE) / 2, seeds - 1)), 1)
+    return Pair(
+        f" {seeds} seeds are few: an interval reaches {factor} standard errors to each side and says little.",
+        f"{seeds} 个种子太少：区间向两侧各延伸 {factor} 个标准误，说明不了多少。",
+    )
+
+
+def delta(part: Part) -> Pair | None:
+    """A warning where delta is so large for so many persons that it promises a person little."""
+    private = part.cells.filter((pl.col("private") == PERSON) & pl.col("epsilon").is_finite())
+    leaks = [n * d for n, d in private.select("train", "delta").drop_nulls().iter_rows()]
+    worst = max(leaks, default=0.0)
+    if not math.isfinite(worst) or worst <= MANY_DELTA:
+        return None
+    size = number(worst, 2)
+    return Pair(
+        f"Delta is large here: training persons times delta is {size}, where well below 1 is customary, so every "
+        "epsilon of this set promises less than it seems to.",
+        f"此处 delta 偏大：训练人数乘以 delta 为 {size}，通常应远小于 1，因此本数据集的每个 epsilon 都不如看上去可靠。",
+    )
