@@ -184,7 +184,7 @@ def survives(mutant: Mutant) -> str:
         for name in COPIED:
             source = ROOT / name
             if source.is_dir():
-                shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(source, copy / name)  # what is compiled too: the mutant's own file is newer
             else:
                 shutil.copy(source, copy / name)
         path = copy / mutant.file

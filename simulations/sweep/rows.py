@@ -59,6 +59,8 @@ RESULTS: dict[str, type[pl.DataType]] = {
     "repeat": pl.String,  # JSON: every setting, enough to run this cell again
 }
 
+ADDED = ("split",)  # columns that tables of earlier sweeps lack: a reader takes null for them
+
 # Long form: one row a point. `at` is the place on the x-axis, `weight` how many persons a value stands for.
 CURVES: dict[str, type[pl.DataType]] = {
     "set": pl.String,

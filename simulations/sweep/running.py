@@ -75,10 +75,8 @@ def _train(asked: Sweep, planned: Plan, store: Store, tell: Progress) -> dict[st
     failed: dict[str, str] = {}
     if left:
         tell.step(len(kept), len(planned.tasks), clock.remaining())
-    shared = [
-        store.work,
-        *sorted({path for task in left for path in (task.settings.federation, *task.read.paths) if path}),
-    ]
+    read = {path for task in left for path in (task.settings.federation, *task.read.paths) if path}
+    shared = [store.work, *sorted(read)]
     with closing(spread(run_cell, left, asked.jobs, asked.backend, asked.address, shared)) as results:
         for task, outcome in results:
             done = _written(task, outcome, store)

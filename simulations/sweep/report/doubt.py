@@ -29,7 +29,12 @@ def intervals(part: Part) -> Pair:
 def chance(part: Part) -> Pair:
     """What seeds redraw, what they do not, and whether they are few."""
     told = Pair("Seeds redraw split and noise.", "随机种子重抽划分与噪声。")
-    if part.pinned:
+    if not part.split_known:
+        told = Pair(
+            "Seeds redraw the noise; whether each also draws its own split of the persons, these tables do not tell.",
+            "随机种子重抽噪声；是否也各自重抽划分，这些表没有记录。",
+        )
+    elif part.pinned:
         told = Pair(
             "All seeds share one split of the persons, so intervals are over the noise of training, on one held-out "
             "sample{more}.",

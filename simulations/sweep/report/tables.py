@@ -11,17 +11,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from model.inputs import InputError
 from simulations.estimates import Estimate, Floats
+from simulations.sweep.report.reading import SHARES, read_curves, read_results
 from simulations.sweep.report.words import in_order
-from simulations.sweep.rows import CURVES, KEY, RESULTS
 
 PERSON = "person"  # what epsilon covers, in the column `private`
 OWN_BLOCK, POOLED = "own-block", "pooled"
 PINNED = "pinned"  # in the column `split`: all seeds share one
 AUDIT = "audit:"  # begins the error of a training whose audit refused it: it ran to its end and released its sums
-_SHARES = ("auc", "auc_own_block", "auc_thin", "auc_thick", "ks", "brier", "approval", "thin_share", "base_rate")
-CURVE_KEY = ("set", "arm", "epsilon", "seed", "curve", "group", "at")
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,12 @@ class Part:
     @cached_property
     def pinned(self) -> bool:
         """Whether all seeds share one split of the persons."""
-        return not self.cells.is_empty() and bool((self.cells["split"] == PINNED).all())
+        return not self.cells.is_empty() and bool((self.cells["split"].fill_null("") == PINNED).all())
+
+    @cached_property
+    def split_known(self) -> bool:
+        """Whether the tables tell if seeds share a split; those of earlier sweeps do not."""
+        return self.cells["split"].null_count() == 0
 
     @cached_property
     def holders(self) -> int:
@@ -127,8 +129,8 @@ class Part:
     def estimate(self, arm: str, epsilon: float, column: str) -> Estimate | None:
         """A column's mean and interval over seeds, within what it can be; None where no seed has it."""
         values = self.values(arm, epsilon, column)
-        most = 1.0 if column in _SHARES else math.inf
-        return Estimate.of_cells(values, 0.0 if column in _SHARES else -math.inf, most) if len(values) else None
+        most = 1.0 if column in SHARES else math.inf
+        return Estimate.of_cells(values, 0.0 if column in SHARES else -math.inf, most) if len(values) else None
 
     def difference(self, arm: str, other: str, epsilon: float, column: str = "auc") -> Estimate | None:
         """A share of one arm less that of another, seed by seed: they share the split; None without a shared seed."""
@@ -163,12 +165,9 @@ def read_tables(out: Path) -> Tables:
     """Reads a sweep's folder.
 
     Raises:
-        InputError: a table is missing, unreadable, without rows, or lacks a column.
+        InputError: a table is missing, unreadable, without rows, or holds what no sweep writes.
     """
-    results = _read(out / "results.parquet", RESULTS, KEY)
-    curves = _read(out / "curves.parquet", CURVES, CURVE_KEY)
-    if results.is_empty():
-        raise InputError(out / "results.parquet", "", "holds no cell", remedy="run the sweep again")
+    results, curves = read_results(out), read_curves(out)
     names = sorted(set(results["set"]))
     return Tables(tuple(Part(n, results.filter(pl.col("set") == n), curves.filter(pl.col("set") == n)) for n in names))
 
@@ -184,25 +183,3 @@ def nearest_to_one(epsilons: Sequence[float]) -> float:
 
 def _failed() -> pl.Expr:
     return pl.col("error").fill_null("") != ""
-
-
-def _read(path: Path, columns: dict[str, type[pl.DataType]], key: Sequence[str]) -> pl.DataFrame:
-    if not path.is_file():
-        raise InputError(path, "", "does not exist", remedy="give the folder that `fedscore sweep` wrote")
-    try:
-        table = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError):
-        raise InputError(path, "", "is no readable Parquet file", remedy="run the sweep again") from None
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
-        raise InputError(path, missing[0], "is missing", remedy="run the sweep again")
-    try:
-        table = table.select(pl.col(name).cast(kind) for name, kind in columns.items())
-    except pl.exceptions.PolarsError:
-        raise InputError(path, "", "has a column of another type", remedy="run the sweep again") from None
-    empty = next((name for name in KEY if table[name].null_count()), "")
-    if empty:
-        raise InputError(path, empty, "must not be empty")
-    if not table.filter(pl.col("epsilon").is_nan() | (pl.col("epsilon") <= 0)).is_empty():
-        raise InputError(path, "epsilon", "must be above 0", remedy="run the sweep again")
-    return table.sort(key)
