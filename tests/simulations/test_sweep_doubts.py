@@ -12,7 +12,7 @@ import pytest
 
 from server.failures import RunFailed
 from simulations.charts import SETTINGS
-from simulations.sweep.report import costs, doubt, gains, quality, rival, summary
+from simulations.sweep.report import costs, doubt, drift, gains, lending, quality, rival, summary
 from simulations.sweep.report.drawing import Drawn
 from simulations.sweep.report.page import write_report
 from simulations.sweep.report.quality_table import markdown
@@ -179,10 +179,45 @@ def test_pooling_is_not_told_as_sending_nothing(out: Path) -> None:
 
 
 def test_drift_that_chance_explains_is_not_drift(out: Path) -> None:
-    told = _drawn(_part(out), gains.drift)
+    told = _drawn(_part(out), drift.drift)
     assert told["verdict"] == "more than chance and above 0.10: worth watching"
     change(out, "curves", high=_put(0.3, pl.col("curve") == "drift_psi", "high"))
-    assert "no more than chance" in _drawn(_part(out), gains.drift)["verdict"]
+    assert "no more than chance" in _drawn(_part(out), drift.drift)["verdict"]
+
+
+def test_where_the_tables_do_not_tell_how_far_chance_goes_no_verdict_on_chance_is_given(out: Path) -> None:
+    change(out, "curves", high=_put(None, pl.col("curve") == "drift_psi", "high"))
+    told = _drawn(_part(out), drift.drift)
+    assert told["verdict"] == "above the line at 0.10, but these tables do not tell what chance alone gives"
+    assert (told["worst"], told["area"]) == ("0.20", "")
+    assert "chance alone" not in told["labels"]
+    change(out, "curves", value=_put(0.05, pl.col("curve") == "drift_psi", "value"))
+    assert _drawn(_part(out), drift.drift)["verdict"].startswith("below the line at 0.10, but")
+
+
+def test_the_tables_of_a_sweep_before_a_column_was_added_are_read(out: Path) -> None:
+    path = out / "results.parquet"
+    pl.read_parquet(path).drop("split").write_parquet(path)
+    part = _part(out)
+    assert not part.pinned
+    assert "whether each also draws its own split of the persons, these tables do not tell" in doubt.chance(part).en
+
+
+def test_an_audit_of_a_persons_only_line_is_counted_once(out: Path) -> None:
+    before = _drawn(_part(out), costs.audit)["audits"]
+    path = out / "curves.parquet"
+    curves = pl.read_parquet(path)
+    lines = curves.filter((pl.col("curve") == "audit") & (pl.col("group") == "evaluation/scores"))
+    again = lines.with_columns(group=pl.lit("all lines, held-out persons"))
+    pl.concat([curves, again]).write_parquet(path)
+    assert _drawn(_part(out), costs.audit)["audits"] == before
+    pl.concat([curves, again.with_columns(value=pl.col("value") / 2)]).write_parquet(path)
+    assert int(_drawn(_part(out), costs.audit)["audits"]) == int(before) + lines.height
+
+
+def test_arms_that_decide_nothing_are_named_under_the_decisions(out: Path) -> None:
+    told = _drawn(_part(out), lending.decisions)["without"]
+    assert told.startswith("Not here: the lender alone, pooled DP-EBM.")
 
 
 def test_what_a_joint_run_tells_of_domains_is_said_to_be_implied_and_free_only_of_a_release(out: Path) -> None:

@@ -41,6 +41,11 @@ def _bare(out: Path, asked: Asked = SMALL) -> Path:
     )
 
 
+def _twice(out: Path, name: str) -> None:
+    path = out / f"{name}.parquet"
+    pl.concat([pl.read_parquet(path)] * 2).write_parquet(path)
+
+
 def _page(out: Path) -> str:
     """The page without its pictures."""
     return re.sub(r'src="data:[^"]*"', "", (out / "report.html").read_text(encoding="utf-8"))
@@ -127,7 +132,13 @@ def test_what_the_tables_have_nothing_for_is_left_out_with_a_word_why_and_older_
 def test_a_set_whose_cells_all_failed_has_a_page_that_says_so(tmp_path) -> None:
     out = write_tables(tmp_path / "failed", Asked(arms=("joint",), epsilons=(1.0,), seeds=1))
     write_report(change(out, "results", error=pl.lit("the disk burned"), auc=pl.lit(None, pl.Float64)))
-    assert "Every cell failed" in _page(out)
+    page = _page(out)
+    assert "Every cell failed" in page
+    assert "None of 1 trainings has figures." in page
+    assert "for every arm.</p>" in page
+    assert "no training ended, so nothing is counted" in page
+    for untrue in ("Not drawn", "trained 0 times", "训练 0 次", "0.0%", "0 trainings without"):
+        assert untrue not in page
     assert list((out / "figures").iterdir()) == []
 
 
@@ -155,6 +166,15 @@ def test_a_name_of_a_set_or_group_may_be_any_text(tmp_path) -> None:
         (lambda out: change(out, "results", epsilon=pl.lit(0.0)), "epsilon must be above 0"),
         (lambda out: change(out, "curves", epsilon=pl.lit(math.nan)), "epsilon must be above 0"),
         (lambda out: change(out, "results", auc=pl.lit("high")), "has a column of another type"),
+        (lambda out: _twice(out, "results"), "has rows with the same set, arm, epsilon, seed, got 'uci-default trees"),
+        (lambda out: _twice(out, "curves"), "has rows with the same set, arm, epsilon, seed, curve, group, at"),
+        (lambda out: change(out, "results", auc=pl.lit(7.0)), "auc must be within 0 and 1, got 7.0"),
+        (lambda out: change(out, "results", auc=pl.lit(math.inf)), "auc must be within 0 and 1, got inf"),
+        (lambda out: change(out, "curves", value=-pl.col("value")), "value must be within 0 and 1, got -"),
+        (lambda out: change(out, "results", bytes=pl.lit(-1)), "bytes must be a finite number of at least 0, got -1"),
+        (lambda out: change(out, "results", delta=pl.lit(2.0)), "delta must be at least 0 and below 1, got 2.0"),
+        (lambda out: change(out, "results", delta=pl.lit(1.0)), "delta must be at least 0 and below 1, got 1.0"),
+        (lambda out: change(out, "results", trust=pl.lit(None)), "trust must not be empty"),
         (
             lambda out: pl.read_parquet(out / "results.parquet").drop("auc").write_parquet(out / "results.parquet"),
             "auc is missing",
@@ -201,6 +221,13 @@ def test_the_page_reads_well_in_a_browser(out, chromium, lang, width) -> None:
     assert page.evaluate("Array.from(document.images).every(image => image.complete && image.naturalWidth > 0)")
     assert overflow(page) == 0
     assert serious(page) == []
+    boxes = page.evaluate("""
+        Array.from(document.querySelectorAll('.scroll')).filter(box => box.checkVisibility()).map(box => {
+            const hint = getComputedStyle(box, '::before');
+            return [box.scrollWidth > box.clientWidth, hint.display !== 'none' && hint.content !== 'none'];
+        })""")
+    assert all(wide == told for wide, told in boxes)  # who has to scroll sideways is told so
+    assert any(wide for wide, _ in boxes) == (width == 400)
     page.goto(f"file://{out}/report.html#{lang}-rejected")
     assert page.locator("main:visible").get_attribute("id") == lang
     page.emulate_media(media="print")

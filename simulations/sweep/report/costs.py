@@ -14,6 +14,7 @@ from simulations.sweep.report.tables import AUDIT, POOLED, Part, nearest_to_one
 from simulations.sweep.report.words import Pair, at_budget, called, look_of, number, release_name, who_sees
 
 HELD_OUT = "evaluation/"  # begins the name of a release about held-out persons
+ALL_LINES = "all lines"  # begins the name of an audit of all lines that touch a group of persons
 MOST_PHASES = 6
 OTHER = "other"  # phases that are not shown by themselves
 _HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "oooo")
@@ -25,12 +26,15 @@ def audit(part: Part) -> Drawn:
     lines = {arm: line for arm in part.arms if (line := _strongest(part, arm)).epsilons}
     if not lines or not budgets.epsilons:
         return NOTHING
+    if len(budgets.epsilons) == 1:
+        side = {"side": Pair("left of", "点线左侧的")}
+        return Drawn(_bounds(lines, budgets.epsilons[0]), about(part) | _beyond(part) | side)
     chart = chart_of(WIDTH, 3.8)
     axes = chart.figure.subplots()
     claims = np.array(budgets.epsilons)
     axes.plot(
         [budgets.at(e) for e in claims], claims, color="#000000", marker="_", markersize=14, linestyle=":",
-        label=chart.say("claimed: at most this", "声明：至多如此"),
+        label=_claimed(chart),
     )  # fmt: skip
     for shift, (arm, line) in zip(budgets.side_by_side(len(lines)), lines.items(), strict=True):
         draw_line(axes, budgets, line, look_of(arm), named(chart, arm), shift)
@@ -42,7 +46,34 @@ def audit(part: Part) -> Drawn:
     axes.minorticks_off()
     axes.set_ylabel(chart.say("epsilon", "epsilon"))
     chart.legend([axes], columns=3)
-    return Drawn(chart, about(part) | _beyond(part))
+    return Drawn(chart, about(part) | _beyond(part) | {"side": Pair("below", "低于点线的")})
+
+
+def _bounds(lines: dict[str, Line], claim: float) -> Chart:
+    """With one budget there is no axis of budgets: a bar an arm, against the claim."""
+    chart = chart_of(WIDTH, 1.3 + 0.36 * len(lines))
+    axes = chart.figure.subplots()
+    for y, (arm, line) in enumerate(lines.items()):
+        look, value = look_of(arm), line.mean[0]
+        axes.barh(y, value, 0.6, color=look.colour, hatch=look.hatch, edgecolor="white", linewidth=0.5)
+        axes.annotate(number(value, 2), (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=8.5)
+    axes.axvline(claim, color="#000000", linestyle=":", label=_claimed(chart))
+    axes.set_yticks(range(len(lines)), [named(chart, arm) for arm in lines])
+    axes.invert_yaxis()
+    axes.grid(False, axis="y")
+    axes.set_xlim(0, 1.2 * max(claim, *(line.mean[0] for line in lines.values())))
+    axes.set_xlabel(chart.say("epsilon", "epsilon"))
+    chart.legend([axes])
+    return chart
+
+
+def _claimed(chart: Chart) -> str:
+    return chart.say("claimed: at most this", "声明：至多如此")
+
+
+def _beside(axes: Axes, text: str, place: tuple[float, float]) -> None:
+    """A value at the end of its bar."""
+    axes.annotate(text, place, xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5)
 
 
 def _strongest(part: Part, arm: str) -> Line:
@@ -59,6 +90,7 @@ def _beyond(part: Part) -> dict[str, Pair]:
     A training whose audit refused it has failed and has no curve: its error tells.
     """
     made = part.curves.filter((pl.col("curve") == "audit") & pl.col("high").is_finite() & pl.col("value").is_finite())
+    made = made.filter(~_told_twice())
     refused = part.failed.filter(pl.col("error").str.starts_with(AUDIT)).height
     beyond = made.filter(pl.col("value") > pl.col("high") + 1e-9).height + refused
     known = part.cells.filter(pl.col("audit_at_least").is_finite() & pl.col("epsilon").is_finite())
@@ -70,6 +102,12 @@ def _beyond(part: Part) -> dict[str, Pair]:
         verdict = Pair(*told)
     audits, at_least = Pair.same(f"{made.height + refused:,}"), Pair.same(number(float(strongest), 2))
     return {"audits": audits, "beyond": verdict, "at_least": at_least, "audited": at_budget(epsilon)}
+
+
+def _told_twice() -> pl.Expr:
+    """Whether an audit of all lines of a group of persons is that of its only line, with the same bound and claim."""
+    total = pl.col("group").str.starts_with(ALL_LINES)
+    return total & (pl.len().over("arm", "epsilon", "seed", "value", "high") > 1)
 
 
 def releases(part: Part) -> Drawn:
@@ -91,7 +129,7 @@ def releases(part: Part) -> Drawn:
     names = [release_name(group) for group in lines["group"]]
     axes.set_yticks(range(len(values)), [chart.say(name.en, name.zh) for name in names])
     for y, value in enumerate(values):
-        axes.annotate(f"{value:.3f}", (value, y), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5)
+        _beside(axes, f"{value:.3f}", (value, y))
     axes.invert_yaxis()
     axes.grid(False, axis="y")
     axes.set_xlim(0, 1.12 * values[0])
@@ -115,28 +153,26 @@ def trust(part: Part) -> Drawn:
         return NOTHING
     chart = chart_of(WIDTH, 0.8 + 0.6 * len(found))
     axes = chart.figure.subplots()
+    beside = ("axes fraction", "data")
     for y, (arm, value) in enumerate(found):
         look = look_of(arm)
         axes.barh(
             y, value.mean - 0.5, 0.42, left=0.5, color=look.colour, hatch=look.hatch, edgecolor="white", linewidth=0.5
         )
-        end = value.mean
         if value.low is not None and value.high is not None:
             axes.plot([value.low, value.high], [y, y], color="#222222", linewidth=1.2, marker="|", markersize=6)
-            end = max(end, value.high)
-        axes.annotate(
-            number(value.mean), (end, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8.5
-        )
+        axes.annotate(number(value.mean), (1.02, y), xycoords=beside, va="center", fontsize=8.5)
         sees = who_sees(arm, part.trust(arm))
         axes.annotate(
-            chart.say(sees.en, sees.zh), (0, y + 0.36), xycoords=("axes fraction", "data"), xytext=(3, 0),
+            chart.say(sees.en, sees.zh), (0, y + 0.36), xycoords=beside, xytext=(3, 0),
             textcoords="offset points", va="center", fontsize=8, color=GREY,
         )  # fmt: skip
     axes.set_yticks(range(len(found)), [named(chart, arm) for arm, _ in found])
     axes.set_ylim(len(found) - 0.4, -0.5)
     axes.grid(False, axis="y")
     top = max(value.high or value.mean for _, value in found)
-    axes.set_xlim(0.5, top + 0.12 * (top - 0.5))
+    axes.annotate(chart.say("mean", "均值"), (1.02, 1.0), xycoords="axes fraction", va="bottom", fontsize=8.5)
+    axes.set_xlim(0.5, top + 0.04 * (top - 0.5))
     axes.set_xlabel(chart.say("AUC (0.5 is a coin)", "AUC（0.5 等于抛硬币）"))
     return Drawn(chart, about(part) | {"arms": Pair.same(str(len(found)))})
 
@@ -159,7 +195,7 @@ def cost(part: Part) -> Drawn:
     right.barh(range(len(arms)), sizes, 0.6, color="#777777")
     for y, (arm, size) in enumerate(zip(arms, sizes, strict=True)):
         told = chart.say("every row, to one party", "全部记录交给一方") if part.trust(arm) == POOLED else f"{size:,.1f}"
-        right.annotate(told, (size, y), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5)
+        _beside(right, told, (size, y))
     right.set_xlim(0, 1.25 * max(*sizes, 1e-3))
     right.set_xlabel(chart.say("megabytes sent", "各方之间传输（兆字节）"))
     for axes in (left, right):

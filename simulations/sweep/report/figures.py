@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import matplotlib
 
 from simulations.charts import SETTINGS, Chart
-from simulations.sweep.report import costs, gains, lending, quality
+from simulations.sweep.report import costs, drift, gains, lending, quality
 from simulations.sweep.report.drawing import Drawn
 from simulations.sweep.report.tables import Part
 from simulations.sweep.report.words import Pair, texts
@@ -24,7 +24,7 @@ FIGURES: dict[str, Callable[[Part], Drawn]] = {
     "shapley": gains.shapley,
     "decisions": lending.decisions,
     "fairness": lending.fairness,
-    "drift": gains.drift,
+    "drift": drift.drift,
     "audit": costs.audit,
     "releases": costs.releases,
     "cost": costs.cost,

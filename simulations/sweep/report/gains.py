@@ -1,4 +1,4 @@
-"""Figures of what the federation gives: to whom, from whom, and for how long."""
+"""Figures of what the federation gives: to whom, and from whom."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from simulations.sweep.report.drawing import GREY, NOTHING, WIDTH, Budgets, Draw
 from simulations.sweep.report.lending import FEWEST
 from simulations.sweep.report.tables import OWN_BLOCK, Part
 from simulations.sweep.report.words import Look, Pair, budget, called, number, percent
-
-WATCH, ACT = 0.10, 0.25  # customary lines of a population stability index
 
 
 def known_by(part: Part) -> Drawn:
@@ -208,70 +206,6 @@ def _note(part: Part, values: dict[str, tuple[float, float | None, float | None]
             )
         )
     return Pair("".join(one.en for one in told), "".join(one.zh for one in told))
-
-
-def drift(part: Part) -> Drawn:
-    """How the score's distribution and the default rate move by month."""
-    psi, rate = (part.curve(name, part.main, part.epsilon) for name in ("drift_psi", "drift_rate"))
-    if psi.is_empty() and rate.is_empty():
-        return NOTHING
-    chart = chart_of(WIDTH, 3.6)
-    left, right = chart.figure.subplots(1, 2)
-    months = psi.group_by("at").agg(pl.col("value", "high").sort().mean()).sort("at").drop_nulls("value")
-    _dated(left, chart, months["at"])
-    bound = months["high"].fill_null(0.0)
-    left.fill_between(
-        months["at"], 0, bound, color="#BBBBBB", alpha=0.5, linewidth=0, label=chart.say("chance alone", "仅凭偶然")
-    )
-    left.plot(months["at"], months["value"], color=BLUE, marker="o", markersize=4, linewidth=1.6)
-    for level, en, zh in ((WATCH, "watch: 0.10", "关注：0.10"), (ACT, "act: 0.25", "处置：0.25")):
-        left.axhline(level, color=RED, linewidth=1, linestyle="--" if level == ACT else ":")
-        left.annotate(
-            chart.say(en, zh), (0.99, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8
-        )
-    left.set_ylim(0, 1.15 * max([ACT, *months["value"], *bound]))
-    left.legend(loc="upper left", frameon=True, framealpha=0.9, edgecolor="none")
-    left.set_ylabel(chart.say("population stability index", "群体稳定性指数（PSI）"))
-    rates = rate.group_by("at").agg(pl.col("value", "low").sort().mean()).sort("at")
-    _dated(right, chart, rates["at"])
-    for column, en, zh, colour, style, marker in (
-        ("value", "observed", "实际", RED, "-", "o"),
-        ("low", "predicted", "预测", BLUE, "--", "s"),
-    ):
-        right.plot(
-            rates["at"], 100 * rates[column], color=colour, linestyle=style, marker=marker, markersize=4,
-            label=chart.say(en, zh),
-        )  # fmt: skip
-    right.set_ylabel(chart.say("defaults, %", "违约率（%）"))
-    right.set_ylim(0, 112 * max(*rates["value"].to_list(), *rates["low"].drop_nulls().to_list(), 0.01))
-    right.legend(loc="best", frameon=True, framealpha=0.9, edgecolor="none")
-    return Drawn(chart, about(part) | _moved(months["value"].to_list(), bound.to_list()))
-
-
-def _moved(values: list[float], chance: list[float]) -> dict[str, Pair]:
-    """The largest index that chance does not explain, and what it means; of all where chance explains each."""
-    beyond = [value for value, bound in zip(values, chance, strict=True) if value > bound]
-    worst = max(beyond or values, default=0.0)
-    if not beyond:
-        verdict = Pair("no more than chance alone gives months of this size", "不超过这样人数的月份仅凭偶然的波动")
-    elif worst < WATCH:
-        verdict = Pair("below the line at 0.10", "低于 0.10 的关注线")
-    elif worst < ACT:
-        verdict = Pair("more than chance and above 0.10: worth watching", "超出偶然且高于 0.10：值得关注")
-    else:
-        verdict = Pair(
-            "more than chance and above 0.25: the persons scored are others than in the first held-out months",
-            "超出偶然且高于 0.25：被评分的人已不同于最初的留出月份",
-        )
-    return {"worst": Pair.same(number(worst, 2)), "verdict": verdict}
-
-
-def _dated(axes: Axes, chart: Chart, months: pl.Series) -> None:
-    """Months since year 0 as year and month, six at most."""
-    places = months.to_list()
-    ticks = places[:: max(1, -(-len(places) // 6))]
-    axes.set_xticks(ticks, [f"{int(m) // 12:04d}-{int(m) % 12 + 1:02d}" for m in ticks], rotation=30, ha="right")
-    axes.set_xlabel(chart.say("month", "月份"))
 
 
 def _by_group(curve: pl.DataFrame, columns: tuple[str, ...]) -> dict[str, dict[str, Estimate]]:

@@ -24,9 +24,10 @@ from simulations.sweep.report.drawing import (
     line_of,
 )
 from simulations.sweep.report.tables import Part
-from simulations.sweep.report.words import Look, Pair, arm_name, called, look_of, number, percent
+from simulations.sweep.report.words import Look, Pair, arm_name, arm_told, called, look_of, number, percent
 
 FOUR_FIFTHS = 0.8  # of the best group's share with an offer: the customary line of adverse impact
+MOST_RATIO = 1.25  # where the axis of ratios ends
 FEWEST = 100  # persons of a group: the shares of fewer say little
 _KINDS = (
     ("APPROVE", BLUE, ""), ("TRIAL", SKY, "////"), ("DEFER", YELLOW, "...."), ("REFER", GREEN, "xxxx"),
@@ -56,7 +57,19 @@ def decisions(part: Part) -> Drawn:
     )
     told = [Pair.same(number(found.mean, 2) if found else "–") for found in profits]
     offers = Pair.same(percent(approval.mean) if approval else "–")
-    return Drawn(chart, about(part) | {"approval": offers, "expected": told[0], "realised": told[1]})
+    told_of = {"approval": offers, "expected": told[0], "realised": told[1], "without": _without(part)}
+    return Drawn(chart, about(part) | told_of)
+
+
+def _without(part: Part) -> Pair:
+    """Which arms are missing, and why."""
+    names = [arm_told(arm) for arm in part.arms if not part.has("approval", arm)]
+    if not names:
+        return Pair("", "")
+    return Pair(
+        f"Not here: {', '.join(name.en for name in names)}. Only a whole federation's run ends in decisions.",
+        f"未列出：{'、'.join(name.zh for name in names)}。只有完整的联邦运行才给出额度决定。",
+    )
 
 
 def _mix(axes: Axes, chart: Chart, part: Part) -> None:
@@ -139,22 +152,33 @@ def fairness(part: Part) -> Drawn:
         fontsize=8,
     )
     left.set_yticks(range(len(groups)), groups)
-    left.invert_yaxis()
+    left.set_ylim(len(groups) - 0.5, -0.5)
     left.set_xlabel(chart.say("share with an offer ÷ the best group's", "获得额度比例 ÷ 最高组"))
-    right.set_xlabel(chart.say("the same among those who paid (equal opportunity)", "同左，只看按约还款者（机会均等）"))
+    right.set_xlabel(chart.say("the same among those who paid", "同左，只看按约还款者"))
     for axes in (left, right):
-        axes.set_xlim(0, 1.08)
+        axes.set_xlim(0, MOST_RATIO)
     chart.legend([left], columns=2)
-    return Drawn(chart, about(part) | _lowest(found[next(iter(found))]))
+    return Drawn(chart, about(part) | _lowest(found[next(iter(found))]) | {"beyond": _beyond(found)})
+
+
+def _beyond(found: Mapping[str, Mapping[str, tuple[Estimate | None, Estimate | None]]]) -> Pair:
+    """What an arrow means, where any interval is cut."""
+    estimates = [one for ratios in found.values() for pair in ratios.values() for one in pair if one is not None]
+    if all((one.mean if one.high is None else one.high) <= MOST_RATIO for one in estimates):
+        return Pair("", "")
+    return Pair(" An arrow marks an interval that goes on beyond the figure.", "箭头表示区间延伸到图外。")
 
 
 def _points(axes: Axes, points: Sequence[tuple[float, Estimate]], colour: str, marker: str, label: str) -> None:
     if points:
         mean, low, high = ends([estimate for _, estimate in points])
+        rows, cut = np.array([y for y, _ in points]), high > MOST_RATIO
         axes.errorbar(
-            mean, [y for y, _ in points], xerr=[mean - low, high - mean], fmt=marker, color=colour, markersize=6,
+            mean, rows, xerr=[mean - low, high - mean], fmt=marker, color=colour, markersize=6,
             markeredgecolor="white", capsize=2.5, label=label,
         )  # fmt: skip
+        for y in rows[cut]:
+            axes.plot([MOST_RATIO], [y], color=colour, marker=">", markersize=6, clip_on=False)
 
 
 def _label(chart: Chart, part: Part, arm: str) -> str:

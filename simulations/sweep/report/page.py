@@ -110,13 +110,16 @@ def _set(part: Part, figures: list[Figure], lang: str) -> dict[str, Any]:
         "figures": [
             (f, embedded(f.chart.svg_zh if lang == "zh" else f.chart.svg)) for f in figures if f.chart is not None
         ],
-        "absent": [figure for figure in figures if figure.chart is None],
+        "absent": [figure for figure in figures if figure.chart is None and part.arms],
         "repeat": _repeat(part),
     }
 
 
 def _facts(part: Part) -> Pair:
     """Who was compared, in one sentence."""
+    if not part.arms:
+        asked = part.results.height
+        return Pair(f"None of {asked} trainings has figures.", f"{asked} 次训练均无结果。")
     row = part.results.select("persons", "train", "held_out", "base_rate").max().row(0, named=True)
     persons, train, held = (f"{row[name] or 0:,}" for name in ("persons", "train", "held_out"))
     rate = percent(row["base_rate"] or 0.0)

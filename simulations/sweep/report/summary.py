@@ -126,6 +126,12 @@ def spending(part: Part) -> Pair:
             f" {failed} that failed are not counted; one that stopped after its first release would count too.",
             f"失败的 {failed} 次未计入；若在首次发布之后才中止，同样应当计入。",
         )
+    if asked.is_empty():
+        return Pair(
+            f"{part.name}: no training ended, so nothing is counted; one that stopped after its first release would "
+            "count.",
+            f"{part.name}：没有训练完成，因此未作计算；若在首次发布之后才中止，则应当计入。",
+        )
     if private.is_empty():
         return Pair(
             f"{part.name}: {unprotected} trainings without a person's budget would protect nobody.{lost.en}",
