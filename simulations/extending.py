@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
@@ -34,10 +33,11 @@ def named(asked: str) -> str:
     path = Path(file)
     if path.suffix != ".py" or not member.isidentifier():
         raise InputError("command line", "--engine", f"must be {_FORM} for an engine of your own", asked)
-    digest = hashlib.sha256(read_text(path).encode()).hexdigest()[:12]
+    text = read_text(path)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     name = f"{path.name}:{member}@{digest}"
     if name not in known():
-        add_engine(name, _engine(_loaded(path, digest), path, member))
+        add_engine(name, _engine(_loaded(path, text, digest), path, member))
     return name
 
 
@@ -59,17 +59,15 @@ def own(asked: str, backend: str, lasting: bool) -> bool:
     return True
 
 
-def _loaded(path: Path, digest: str) -> ModuleType:
-    """The file as a module, by a name that no import gives."""
+def _loaded(path: Path, text: str, digest: str) -> ModuleType:
+    """The text, and no other that may lie there by now, as a module by a name that no import gives."""
     name = f"_own_{path.stem}_{digest}"
-    found = spec_from_file_location(name, path)
-    if found is None or found.loader is None:
-        raise InputError(path, "", "is no Python file")
-    module = module_from_spec(found)
+    module = ModuleType(name)
+    module.__file__ = str(path)
     sys.modules[name] = module  # a dataclass looks its module up there
     try:
         with reading(name, digest):
-            found.loader.exec_module(module)
+            exec(compile(text, str(path), "exec"), vars(module))
     except Exception as error:  # whatever the researcher's own code raises
         del sys.modules[name]
         why = " ".join(f"{type(error).__name__}: {error}".split())

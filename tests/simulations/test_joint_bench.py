@@ -7,9 +7,9 @@ import pytest
 
 from model.federation import load_federation
 from server.planning import make_plan
+from server.roster import planned
 from simulations import bench_joint
 from simulations.expectation import expect
-from simulations.plan_cli import _roster
 
 
 def test_every_role_is_timed_and_the_shares_open_to_the_exact_products(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,6 +32,6 @@ def test_shares_that_open_to_something_else_are_no_figure(monkeypatch: pytest.Mo
 def test_less_noise_is_expected_to_reach_more(small: Path, trust: str) -> None:
     federation = load_federation(small)
     contracts = {h.domain: h.contract for h in federation.holders if h.contract}
-    plan = make_plan(_roster(federation, {"train": 8000, "held_out": 1000}), "moments", 0, trust)
+    plan = make_plan(planned(federation, {"train": 8000, "held_out": 1000}), "moments", 0, trust)
     found = expect(plan, contracts, federation.lender.domain)
     assert 0.5 < found.noisy < found.exact < 0.75
