@@ -63,7 +63,7 @@ def many_partners(folder: Path, partners: int, persons: int = PERSONS, within: s
         folder: to write into.
         partners: at least one a domain; they take turns among the sample's three domains.
         persons: of the sample.
-        within: how persons pay that several partners of a domain know: `home`, or `all`.
+        within: how persons pay that several partners of a domain know: `home`, or `overlap`.
 
     Returns:
         The federation file.

@@ -15,16 +15,15 @@ import tempfile
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
 from model.inputs import InputError
+from simulations.program import program_digest
 from simulations.spread import THREADS, Failed, answer
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
-_ROOT = Path(__file__).resolve().parents[1]
 _QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # read when ray is imported: its own address is then 127.0.0.1
 _STORE = 512 * 2**20  # bytes for messages under way
@@ -210,12 +209,3 @@ def _seen(paths: list[str]) -> tuple[str, list[int]]:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else -1
-
-
-def program_digest() -> str:
-    """SHA-256 of this program's own source, 64 hexadecimal digits."""
-    digest = sha256()
-    for folder in ("privacy", "model", "clients", "server", "simulations"):
-        for path in sorted((_ROOT / folder).rglob("*.py")):
-            digest.update(str(path.relative_to(_ROOT)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()

@@ -79,7 +79,7 @@ ARMS = {
         Arm("logistic", "logistic", "pooled", private="nothing", needs="sklearn"),
         Arm("dp-ebm", "dp-ebm", "pooled", needs="interpret"),
         Arm("pooled-opacus", "pooled-opacus", "pooled", needs="opacus"),
-        Arm("response-only", "response-only", "pooled", private="labels", needs="sklearn"),
+        Arm("response-only", "response-only", "pooled", private="labels"),
     )
 }
 GROUPS: dict[str, Callable[[Arm], bool]] = {

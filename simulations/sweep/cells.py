@@ -21,7 +21,7 @@ from privacy.plan import BudgetExceeded
 from server.failures import RunFailed
 from simulations.extending import named
 from simulations.preflight import node_of
-from simulations.ray_cluster import program_digest
+from simulations.program import program_digest
 from simulations.settings import Settings
 from simulations.sweep.arms import Arm
 from simulations.sweep.grid import Cell

@@ -16,7 +16,7 @@ RESULTS: dict[str, type[pl.DataType]] = {
     "arm": pl.String,
     "learner": pl.String,  # scorecard | moments | network | opacus | own-block, or a baseline's name
     "trust": pl.String,  # local | secure | curator | pooled (one party has all rows in the clear)
-    "allocation": pl.String,  # of the budget over the holders: norm (by their rows' norm) | equal; empty elsewhere
+    "allocation": pl.String,  # of the budget over the holders: norm (by their rows' norm) | equal | given; else empty
     "within_domain": pl.String,  # overlap | home
     "protected": pl.Boolean,  # whether features marked protected train
     "split": pl.String,  # pinned (one split of the persons for all seeds) | seeded (each seed draws its own)

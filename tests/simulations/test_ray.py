@@ -19,7 +19,8 @@ from model.inputs import InputError
 from model.wire import DESCRIBE
 from simulations import ray_cluster, ray_grid
 from simulations.loopback import FIRST_NODE
-from simulations.ray_cluster import _alone, _compare, check_shared, cluster, program_digest
+from simulations.program import program_digest
+from simulations.ray_cluster import _alone, _compare, check_shared, cluster
 from simulations.ray_grid import RayGrid
 from simulations.run import Settings, simulate
 from simulations.spread import Failed, spread
