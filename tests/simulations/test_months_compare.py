@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -18,6 +21,7 @@ from simulations.months.scenarios import ALIASES, SCENARIOS, scenarios_of
 from simulations.months.study import CAPS, Study, _crossing
 
 POLICY = load_policy()
+GUIDE = Path(__file__).parents[2] / "docs" / "policy.md"
 
 
 def test_an_estimate_is_that_of_scipy() -> None:
@@ -107,8 +111,14 @@ def test_a_graded_start_beats_full_limits_under_fraud_and_pays_a_premium_without
     rows = {(row["scenario"], row["against"]): row["profit"] for row in full[1]["differences"]}
     assert rows["S2", "B"]["t"] > 2
     assert rows["S3", "B"]["t"] > 2
-    assert -0.3e6 < rows["S0", "B"]["mean"] < 0
+    assert rows["S0", "B"]["t"] < -2
     assert all(rows[scenario, "A"]["t"] > 2 for scenario in ("S0", "S2", "S3"))
+    told = re.findall(r"^\| (S[023]) .*\| ([−+][\d.]+) \((\.\d+)\) \|$", GUIDE.read_text(encoding="utf-8"), re.M)
+    found = {scenario: rows[scenario, "B"] for scenario, *_ in told}
+    assert set(found) == {"S0", "S2", "S3"}
+    for scenario, mean, error in told:  # of the guide's table, in millions
+        assert found[scenario]["mean"] / 1e6 == pytest.approx(float(mean.replace("−", "-")), abs=0.005)
+        assert found[scenario]["se"] / 1e6 == pytest.approx(float(error), abs=0.005)
 
 
 @pytest.mark.slow
