@@ -18,20 +18,23 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install
 	$(BIN)/fedscore demo --out $(OUT) --force
 
+# What tests do runs on one core each, and waits for no disk where memory has room for their files and may run them.
+QUICKLY = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(shell sh tests/room.sh)
+
 test: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -n auto -m "not slow and not statistical"
+	$(QUICKLY) $(BIN)/python -m pytest -q -n auto -m "not slow and not statistical"
 
 slow: install
 	$(BIN)/python -m pytest -q -m slow
 
 statistics: install
-	$(BIN)/python -m pytest -q -n auto -m statistical
+	$(QUICKLY) $(BIN)/python -m pytest -q -n auto -m statistical
 
 mutants: install
-	$(BIN)/python tests/mutants.py
+	$(QUICKLY) $(BIN)/python tests/mutants.py
 
 clean:
 	rm -rf demo out .mypy_cache .pytest_cache .ruff_cache .hypothesis

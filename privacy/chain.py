@@ -178,7 +178,7 @@ def _parsed(text: str) -> Any:
 
 def check_length(path: Path) -> None:
     """Raises `LedgerCorrupt` where a file was cut so short that SQLite would begin anew in it."""
-    size = path.stat().st_size if path.exists() else 0
+    size = path.stat().st_size if path.is_file() else 0
     if 0 < size < SHORTEST:
         raise LedgerCorrupt(f"{path}: has {size} bytes, which is no ledger; restore a good copy")
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from privacy.envelope import new_key
 from privacy.signing import announcement, new_signing_key
 from server.coordinator.folder import Coordinator
 from server.coordinator.founding import init
-from server.coordinator.processes import free_port
+from server.coordinator.processes import port_taken
 
 PROJECT = """[project]
 name = "tiny"
@@ -35,10 +37,10 @@ engine = "scorecard"
 
 
 def tiny_bundle(more: str = "") -> bytes:
-    """A bundle of one file."""
+    """A bundle of one file, the same bytes whenever it is made."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr("pyproject.toml", PROJECT + more)
+        archive.writestr(zipfile.ZipInfo("pyproject.toml"), PROJECT + more)
     return packed.getvalue()
 
 
@@ -84,7 +86,15 @@ def without_signature(path: Path, **changes: str) -> Path:
     return path
 
 
+def free_ports() -> Iterator[int]:
+    """Ports where nobody listens, none of those that the system gives to connections: they stay free until used."""
+    for port in random.sample(range(10_000, 16_000), 6_000):
+        if not port_taken("127.0.0.1", port):
+            yield port
+
+
 def found_hub(path: Path, **settings: Any) -> Coordinator:
     """A coordinator's folder on free ports, with a tiny bundle."""
-    usual = {"name": "demo-credit", "host": "localhost", "partner_port": free_port(), "link_port": free_port()}
+    ports = free_ports()
+    usual = {"name": "demo-credit", "host": "localhost", "partner_port": next(ports), "link_port": next(ports)}
     return init(Coordinator(path, **{**usual, **settings}), tiny_bundle())

@@ -17,7 +17,7 @@ FEDERATION_MUTANTS = (
         "privacy/matching.py",
         "range(public_size(len(ids)) - len(ids))",
         "range(0)",
-        _PSI,
+        ("tests/privacy/test_matching.py::test_the_lender_sees_a_public_size_and_points_that_all_look_alike",),
     ),
     (
         "federation: a set keeps its file's order",
@@ -87,7 +87,7 @@ FEDERATION_MUTANTS = (
         "clients/inbox.py",
         "if lasting and verify != self.node.coordinator:",
         "if False:",
-        ("tests/clients/test_inbox.py", "tests/server/test_log_run.py"),
+        ("tests/clients/test_inbox.py::test_a_real_node_obeys_the_coordinator_that_it_joined_or_nobody",),
     ),
     (
         "federation: content that nobody signed",
@@ -115,7 +115,7 @@ FEDERATION_MUTANTS = (
         "clients/partner/joining.py",
         "if welcome.number < known.number or",
         "if",
-        _JOIN,
+        ("tests/clients/test_partner_join.py::test_a_later_welcome_says_what_changed_and_an_older_one_is_refused",),
     ),
     (
         "federation: a run says what a node is",
@@ -143,7 +143,7 @@ FEDERATION_MUTANTS = (
         "clients/masking.py",
         "if holder.domain == block}:",
         "if holder.domain}:",
-        _SUMS,
+        ("tests/clients/test_sums.py::test_members_are_of_this_domain_by_the_holders_own_file",),
     ),
     (
         "federation: applicants are tried without being counted",
@@ -157,6 +157,6 @@ FEDERATION_MUTANTS = (
         "server/roster.py",
         "if exchange.outbox.closed and [m.name for m in described] != [reply.sender]:",
         "if False:",
-        ("tests/server/test_roster.py",),
+        ("tests/server/test_roster.py::test_an_enrolled_partner_that_lies_of_others_is_left_out_and_nobody_else",),
     ),
 )

@@ -10,6 +10,7 @@ EXACT, SECRET = ("tests/privacy/test_shares.py",), ("tests/privacy/test_shares_s
 STEP = ("tests/privacy/test_refining.py",)
 JOINT, FITTED, MECHANISMS = "clients/joint.py", "server/joint.py", "privacy/mechanisms.py"
 MOMENTS, LINK = "model/moments.py", "model/link.py"
+OPENED = "tests/privacy/test_joint_noise.py::test_what_is_opened_has_the_claims_noise_in_the_units_of_rows"
 JOINT_NOISE, JOINT_AUDIT = ("tests/privacy/test_joint_noise.py",), ("tests/simulations/test_joint_auditing.py",)
 BOUND, ROWS = ("tests/model/test_moments.py",), ("tests/clients/test_joint_rows.py",)
 DRAWN = "return discrete_gaussian(rng, stddev, mechanism.size)"
@@ -65,15 +66,27 @@ JOINT_MUTANTS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
         "view(np.uint8)[:1].repeat(rows) & _LOW",
         STEP,
     ),
-    ("joint: no noise but the coordinator's", JOINT, "split(own + noise, rng)", "split(own, rng)", JOINT_NOISE),
+    (
+        "joint: no noise but the coordinator's",
+        JOINT,
+        "split(own + noise, rng)",
+        "split(own, rng)",
+        (f"{OPENED}[secure]",),
+    ),
     (
         "joint: the coordinator adds no noise",
         FITTED,
         "(from_ring(total) + np.",
         "(from_ring(total) + 0 * np.",
-        JOINT_NOISE,
+        (f"{OPENED}[secure]",),
     ),
-    ("joint: the curator adds no noise", FITTED, "return (total + np.", "return (total + 0 * np.", JOINT_NOISE),
+    (
+        "joint: the curator adds no noise",
+        FITTED,
+        "return (total + np.",
+        "return (total + 0 * np.",
+        (f"{OPENED}[curator]",),
+    ),
     ("joint: noise on half the triangle", MECHANISMS, DRAWN, f"{DRAWN} * (np.arange(mechanism.size) % 2)", JOINT_NOISE),
     ("joint: each part half the noise", MECHANISMS, DRAWN, DRAWN.replace("stddev,", "stddev / 2,"), JOINT_NOISE),
     ("joint: half the noise, for canaries", MECHANISMS, DRAWN, DRAWN.replace("stddev,", "stddev / 2,"), JOINT_AUDIT),
@@ -115,6 +128,7 @@ JOINT_MUTANTS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
 )
 
 SIGNING, IDENTITY, SIGNED = "privacy/signing.py", "clients/identity.py", ("tests/privacy/test_signing.py",)
+ENROLLED = "tests/server/test_log_run.py"
 PINNED = ("tests/clients/test_identity.py",)
 CHECKED = "    check(sender_verify_key, signature, _addressed(public_key(private), message), _PACKET + context)\n"
 
@@ -133,6 +147,11 @@ SIGNING_MUTANTS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     ("signing: pins of one run", IDENTITY, "node.durable(own_name) / PEERS", "node.folder(own_name) / PEERS", PINNED),
     (
         "signing: a member's answers count before it enrolled",
-        *("server/outbox.py", "if self._enrolled is not None:", "if False:", ("tests/server/test_log_run.py",)),
+        *(
+            "server/outbox.py",
+            "if self._enrolled is not None:",
+            "if False:",
+            (f"{ENROLLED}::test_who_is_not_enrolled_takes_no_part",),
+        ),
     ),
 )

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 SELECTION, PRIVATE, PRICING = "privacy/selection.py", "simulations/sweep/private.py", "simulations/sweep/pricing.py"
 PRICE = ("tests/privacy/test_selection.py",)
+DRAWS = ("tests/privacy/test_selection.py::test_draws_of_k_follow_it",)
+SLACK = ("tests/privacy/test_selection.py::test_the_slack_covers_runs_whose_noise_is_a_little_wrong",)
 SWEEP = ("tests/simulations/test_private_selection.py",)
+SECRET = (f"{SWEEP[0]}::test_a_random_number_of_runs_is_charged_as_one_selection_and_kept_secret",)
+STANDS = (f"{SWEEP[0]}::test_nothing_is_written_where_no_run_went_well_and_the_charge_stands",)
 REAL = ("tests/simulations/test_private_sweep.py",)
 
 SELECTION_MUTANTS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
@@ -42,41 +46,53 @@ SELECTION_MUTANTS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
         SELECTION,
         "return int(np.searchsorted(",
         "return round(self.mean) or int(np.searchsorted(",
-        PRICE,
+        DRAWS,
     ),
-    ("selection: K one too small", SELECTION, 'side="right"))', 'side="right")) - 1', PRICE),
+    ("selection: K one too small", SELECTION, 'side="right"))', 'side="right")) - 1', DRAWS),
     (
         "selection: noise grid's slack of one run",
         SELECTION,
         "return ratio + self.repeats.steepness * away, ",
         "return ratio, ",
-        PRICE,
+        SLACK,
     ),
-    ("selection: the tail of one run", SELECTION, "self.repeats.mean * tail + ", "tail + ", PRICE),
-    ("selection: budget spread as epsilon, not mu", SELECTION, "/ math.sqrt(candidates)", "/ candidates", PRICE),
+    ("selection: the tail of one run", SELECTION, "self.repeats.mean * tail + ", "tail + ", SLACK),
+    (
+        "selection: budget spread as epsilon, not mu",
+        SELECTION,
+        "/ math.sqrt(candidates)",
+        "/ candidates",
+        (f"{PRICE[0]}::test_each_candidate_once_composes",),
+    ),
     (
         "sweep: held-out persons are not charged",
         PRICING,
         "for persons in (TRAIN, HELD_OUT)",
         "for persons in (TRAIN,)",
-        SWEEP,
+        SECRET,
     ),
-    ("sweep: the weakest candidate is charged for", PRICING, "EVERYBODY, max(c.mu", "EVERYBODY, 0.5 * min(c.mu", SWEEP),
+    (
+        "sweep: the weakest candidate is charged for",
+        PRICING,
+        "EVERYBODY, max(c.mu",
+        "EVERYBODY, 0.5 * min(c.mu",
+        SECRET,
+    ),
     (
         "sweep: only the coordinator is charged",
         PRICING,
         "                kept.reserve(due.id, lines)\n",
         "",
-        (*SWEEP, *REAL),
+        STANDS,
     ),
     (
         "sweep: only the winner's arm is charged",
         PRICING,
         "for c in candidates for line in c.lines",
         "for c in candidates[:1] for line in c.lines",
-        REAL,
+        (f"{REAL[0]}::test_every_ledger_carries_the_whole_sweep",),
     ),
-    ("sweep: charged after it ran", PRIVATE, "            charge(node, ready.charge)\n", "", SWEEP),
+    ("sweep: charged after it ran", PRIVATE, "            charge(node, ready.charge)\n", "", STANDS),
     (
         "sweep: losers stay",
         PRIVATE,
@@ -90,9 +106,9 @@ SELECTION_MUTANTS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
         PRIVATE,
         "rng.below(ready.repeats.draw(rng), len(ready.candidates))",
         "range(len(ready.candidates))",
-        SWEEP,
+        SECRET,
     ),
-    ("sweep: its end is told by the files", PRIVATE, "os.utime(path, (charged, charged))", "os.stat(path)", SWEEP),
+    ("sweep: its end is told by the files", PRIVATE, "os.utime(path, (charged, charged))", "os.stat(path)", SECRET),
     (
         "sweep: the model says what its own run cost",
         PRIVATE,

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.coordinator_world import free_ports
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").glob("*.md"))]
 BIN = Path(sys.executable).parent
@@ -65,7 +67,9 @@ ALONE = [p for p in PAGES if fast(p) and not serves(p) and "zh-CN" not in p.name
 @pytest.mark.parametrize("page", [p for p in PAGES if serves(p)], ids=lambda p: p.name)
 def test_a_page_that_serves_runs_as_one_script(page: Path, tmp_path: Path) -> None:
     text = script(page).replace(".venv/bin/", f"{BIN}{os.sep}")
-    done = subprocess.run(["bash", "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    (port,) = set(re.findall(r"--port (\d+)", text))
+    text = text.replace(port, str(next(free_ports())))
+    done = subprocess.run(["bash", "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, f"{done.stdout}{done.stderr}"
     assert '"score":' in (tmp_path / "decision.json").read_text("utf-8")
 

@@ -90,7 +90,7 @@ def test_the_same_sources_give_the_same_bundle_whenever_it_is_built(
 def test_the_build_command_writes_the_same_bundle(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = _names(_build(copy, monkeypatch))
     command = [str(Path(sys.executable).parent / "flwr"), "build", "--app", str(copy)]
-    done = subprocess.run(command, cwd=copy.parent, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, cwd=copy.parent, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     built = next(iter([*copy.parent.glob("*.fab"), *copy.glob("*.fab")]))
     assert _names(built.read_bytes()) == expected

@@ -20,6 +20,12 @@ from tests.partners import Authority, Hub, answering, new_key
 Run = Callable[..., Any]
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The coordinator's end is a thread of this process, which may have to wait for a core."""
+    monkeypatch.setattr(linkcheck, "SECONDS", 60.0)
+
+
 @pytest.fixture
 def folder(files: Any, tmp_path: Path, run_cli: Run) -> Folder:
     assert run_cli("partner", "init", tmp_path / "pay", "--name", "pay-1", "--federation", files.federation).code == 0
@@ -153,8 +159,8 @@ def test_how_much_of_the_last_alignment_is_covered_is_told(folder: Folder, check
 
 
 def _dated(days: int) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    day = datetime.date.today() - datetime.timedelta(days)
-    return lambda t: t.with_columns(pl.lit(day).alias("made"))
+    """Dates so many days before the test is run, which may be on another day than it was collected."""
+    return lambda t: t.with_columns(pl.lit(datetime.date.today() - datetime.timedelta(days)).alias("made"))
 
 
 @pytest.mark.parametrize(

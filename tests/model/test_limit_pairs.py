@@ -53,5 +53,7 @@ def test_of_two_neighbours_the_better_one_never_gets_less(near, seed, policy, pa
             requested = case.request.requested_fen
             more = draw.asked(case, requested_fen=None if requested is None else requested + pick((1, 10_000, 10**6)))
             expect("M4 requested", draw.answer(more).amount_fen >= base.amount_fen, case, more)
+        if len(worse) > 20:
+            break  # enough to see what is wrong
     assert not worse, (Counter(name for name, *_ in worse), worse[0])
     assert amounts > pairs // 8

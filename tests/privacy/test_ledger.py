@@ -269,8 +269,8 @@ def test_a_thousand_earlier_lines_do_not_slow_it_down(book: Ledger, split: Calla
             book.chain.append(f"plan|{i}", body)
     took = []
     for i in range(5):
-        begun = time.perf_counter()
+        begun = time.process_time()
         assert book.reserve(f"new-{i}", [replace(ONE, noise_multiplier=NOISE * 40)])
-        took.append(time.perf_counter() - begun)
+        took.append(time.process_time() - begun)
     print(f"reserve after 1000 lines: {statistics.median(took) * 1000:.1f} ms")
     assert statistics.median(took) < 0.5  # 50 ms on an idle machine

@@ -59,20 +59,20 @@ for life, moment in enumerate(json.loads(sys.argv[4])):
     child = os.fork()
     if child == 0:
         with Ledger(path, terms) as book:
-            os.write(told, b"x")
             for i in range(10_000):
                 plan = f"{life}-{i}"
+                os.write(told, b"x")
                 book.reserve(plan, [line])
                 key = book.claim(plan, line)
                 reply = os.urandom(8).hex()  # the noise
                 book.store(key, reply.encode())
                 os.write(released, f"{plan} {reply}\\n".encode())
         os._exit(0)
-    os.read(ready, 1)
-    os.close(ready), os.close(told)
+    os.close(told)
+    for _ in range(life % 5 + 1): os.read(ready, 1)  # so many plans are begun, however slow the machine
     time.sleep(moment)
     os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    os.waitpid(child, 0), os.close(ready)
     Ledger(path, terms).close()  # the chain holds after every life
 """
 

@@ -40,11 +40,11 @@ def postgresql() -> Iterator[str]:
 
     def run(name: str, *arguments: str) -> None:
         command = [str(found[-1].with_name(name)), "-D", str(folder / "data"), *arguments]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=60, **account)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=300, **account)
 
     run("initdb", "--username=postgres", "--encoding=UTF8", "--locale=C", "--auth=trust", "--no-sync")
     options = f"-k {folder} -c listen_addresses='' -c fsync=off -c max_connections=100"
-    run("pg_ctl", "-w", "-l", str(folder / "log"), "-o", options, "start")
+    run("pg_ctl", "-w", "-t", "300", "-l", str(folder / "log"), "-o", options, "start")
     try:
         yield str(folder)
     finally:

@@ -129,8 +129,8 @@ def test_the_published_block_is_that_of_plain_updates_to_the_step_of_the_grid(ru
     assert hidden.bundle.statement["epsilon"] == plain.bundle.statement["epsilon"]
 
 
-def test_no_update_is_in_any_reply_and_what_is_sent_is_uniform(run: Any) -> None:
-    made = run(3)
+def _words(made: Any) -> list[np.ndarray]:
+    """What the partners' replies to training hold: masked words and nothing else."""
     made.go()
     trained = [(name, reply) for name, reply in made.sent(wire.TRAIN) if name != "lender"]
     assert len(trained) == 3 * 2
@@ -140,11 +140,20 @@ def test_no_update_is_in_any_reply_and_what_is_sent_is_uniform(run: Any) -> None
         record = reply.content.config_records[wire.CONFIG]
         assert set(record) == {wire.JSON, wire.MASKED}
         words.append(np.frombuffer(record[wire.MASKED], "<u8"))
+    return words
+
+
+def _fair(words: list[np.ndarray]) -> bool:
+    bits = np.unpackbits(np.concatenate(words).view(np.uint8))
+    return bool(stats.binomtest(int(bits.sum()), len(bits)).pvalue > 1e-4)
+
+
+def test_no_update_is_in_any_reply_and_what_is_sent_is_uniform(run: Any) -> None:
+    words = _words(run(3))
     for a in range(len(words)):  # a mask that served twice, or none, shows in a small difference
         for b in range(a):
             assert (np.abs((words[a] - words[b]).view(np.int64)) > 2.0**53).mean() > 0.9
-    bits = np.unpackbits(np.concatenate(words).view(np.uint8))
-    assert stats.binomtest(int(bits.sum()), len(bits)).pvalue > 1e-4
+    assert _fair(words) or _fair(_words(run(3, out="again")))  # by chance unfair once in 10^4, and twice in 10^8
 
 
 def test_a_partner_that_falls_away_is_left_out_and_the_others_are_summed(run: Any) -> None:

@@ -44,7 +44,7 @@ def test_processes_that_upgrade_at_once_make_one_schema(url: str) -> None:
     code = "import sys; from server.decisions import database as d; e = d.open_database(sys.argv[1], create=True); "
     command = [sys.executable, "-c", code + "d.upgrade(e); d.require_current(e)", url]
     started = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(4)]
-    ended = [(process.communicate(timeout=60)[1], process.returncode) for process in started]
+    ended = [(process.communicate(timeout=300)[1], process.returncode) for process in started]
     assert ended == [("", 0)] * 4
     engine = open_database(url)
     with engine.connect() as connection:

@@ -69,10 +69,10 @@ def held(writer: Writer) -> tuple[threading.Event, Future[None]]:
 
     def job(connection: Connection) -> None:
         begun.set()
-        release.wait(20)
+        release.wait(60)
 
     future = writer.submit(job)
-    assert begun.wait(20)
+    assert begun.wait(60)
     return release, future
 
 
@@ -81,9 +81,9 @@ def together(writer: Writer, *jobs: Callable[[Connection], Any]) -> list[Future[
     release, first = held(writer)
     futures = [writer.submit(job) for job in jobs]
     release.set()
-    first.result(20)
+    first.result(60)
     for future in futures:
-        future.exception(20)
+        future.exception(60)
     return futures
 
 
@@ -147,8 +147,8 @@ def test_no_error_of_a_job_ends_the_writer(writer: Writer, note: Any, error: Bas
     def breaks(connection: Connection) -> None:
         raise error
 
-    assert writer.submit(breaks).exception(20) is error
-    assert writer.submit(note(1)).result(20).seq == 2
+    assert writer.submit(breaks).exception(60) is error
+    assert writer.submit(note(1)).result(60).seq == 2
 
 
 def test_what_ends_the_thread_all_the_same_lets_nobody_wait(
@@ -160,8 +160,8 @@ def test_what_ends_the_thread_all_the_same_lets_nobody_wait(
         raise GeneratorExit
 
     futures = together(writer, ends, note(1))
-    assert {type(future.exception(20)) for future in futures} == {StoreUnavailable}
-    writer.thread.join(20)
+    assert {type(future.exception(60)) for future in futures} == {StoreUnavailable}
+    writer.thread.join(60)
     with pytest.raises(StoreUnavailable):
         writer.submit(note(2))
 
@@ -183,7 +183,7 @@ def test_a_commit_that_fails_answers_nobody(
         assert isinstance(future.exception(), StoreUnavailable)
         assert "999" not in str(future.exception())
     assert (verified(store).count, watch.groups) == (1, [1])
-    assert writer.submit(note(3)).result(20).seq == 2
+    assert writer.submit(note(3)).result(60).seq == 2
 
 
 def test_a_full_disk_answers_nobody_and_the_writer_goes_on_when_there_is_room(
@@ -195,7 +195,7 @@ def test_a_full_disk_answers_nobody_and_the_writer_goes_on_when_there_is_room(
     def big(connection: Connection) -> chain.Record:
         return chain.append(connection, sqlite_store.vault, "event", None, {"filling": "f" * 300_000})
 
-    before = writer.submit(big).result(20)
+    before = writer.submit(big).result(60)
     wal = Path(f"{sqlite_store.engine.url.database}-wal").stat().st_size
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (wal + 100_000, limits[1]))
@@ -205,7 +205,7 @@ def test_a_full_disk_answers_nobody_and_the_writer_goes_on_when_there_is_room(
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert all(isinstance(future.exception(), StoreUnavailable) for future in futures)
     assert verified(sqlite_store).head == Head(before.seq, before.record_sha256)
-    assert writer.submit(big).result(20).seq == before.seq + 1
+    assert writer.submit(big).result(60).seq == before.seq + 1
     writer.close()
     assert verified(sqlite_store).count == before.seq + 1
 
@@ -242,7 +242,7 @@ def test_a_job_that_was_cancelled_before_it_began_leaves_nothing(
     assert writer.waiting() == 2
     assert cancelled.cancel()
     release.set()
-    assert kept.result(20).seq == 2
+    assert kept.result(60).seq == 2
     assert not first.cancel()
     assert verified(store).count == 2
 
@@ -286,7 +286,7 @@ def test_a_killed_writer_leaves_every_record_that_it_answered(store: Store, tmp_
         os.kill(process.pid, signal.SIGKILL)
         heard += process.stdout.readlines()
         process.stdout.close()
-        assert process.wait(20) == -signal.SIGKILL
+        assert process.wait(60) == -signal.SIGKILL
         told += [line.strip().split(":") for line in heard]
     with snapshot(store.engine) as connection:
         stored = {record.seq: record.body for record in chain.records(connection, store.vault, after=1)}

@@ -248,6 +248,7 @@ def test_an_output_folder_that_exists_is_refused_and_left_alone(run_cli: Any, sm
     assert [p.name for p in tmp_path.rglob("*")] == ["out", "mine.txt"]
 
 
+@pytest.mark.usefixtures("quick")
 def test_force_replaces_the_output_folder_as_a_whole(run_cli: Any, small: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old.txt").write_text("old")
@@ -288,6 +289,7 @@ def test_a_refused_run_makes_no_parents_of_the_output_folder(run_cli: Any, files
     assert sorted(p.name for p in tmp_path.iterdir()) == ["sample"]
 
 
+@pytest.mark.usefixtures("quick")
 def test_too_many_persons_for_delta_and_unknown_ids_are_said_once(run_cli: Any, files: Any, tmp_path: Path) -> None:
     files.table("payments.parquet", lambda t: t.with_columns(id=_first("id", "stranger")))
     ended = run_cli("simulate", files.federation, "--delta", "1e-3", "--out", tmp_path / "out")

@@ -246,7 +246,8 @@ def test_writing_into_a_missing_folder_is_one_line(
     assert (ended.code, len(ended.lines)) == (2, 1)
 
 
-def test_without_a_terminal_progress_is_plain_lines_and_the_summary_stands_alone(
+@pytest.mark.usefixtures("quick")
+def test_without_a_terminal_progress_and_notes_are_plain_lines_and_the_summary_stands_alone(
     run_cli: Any, small: Path, tmp_path: Path
 ) -> None:
     ended = run_cli("simulate", small, "--out", tmp_path / "out")
@@ -257,17 +258,14 @@ def test_without_a_terminal_progress_is_plain_lines_and_the_summary_stands_alone
     assert "\r" not in ended.err + ended.out
     assert [line.split("  ")[0] for line in ended.out.splitlines()][:2] == ["persons", "epsilon"]
     assert str(tmp_path / "out") in ended.out.replace("\n", "")
-
-
-def test_a_note_is_one_line_however_long(run_cli: Any, small: Path, tmp_path: Path) -> None:
-    ended = run_cli("simulate", small, "--out", tmp_path / "out")
     notes = [line for line in ended.lines if line.startswith("note: ")]
-    assert notes == [
+    assert notes == [  # one line, however long
         "note: lender: lender_kyc.parquet: segment: 6% of the values are not in the contract (bin `other`)"
     ]
     assert ended.lines[-1] == notes[-1]
 
 
+@pytest.mark.usefixtures("quick")
 def test_quiet_prints_nothing(run_cli: Any, small: Path, tmp_path: Path) -> None:
     ended = run_cli("simulate", small, "--out", tmp_path / "out", "--quiet")
     assert (ended.code, ended.out, ended.err) == (0, "", "")

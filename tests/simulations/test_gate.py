@@ -19,8 +19,10 @@ from simulations.settings import Settings
 
 
 @pytest.fixture(scope="module")
-def run(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return simulate(Settings(small, tmp_path_factory.mktemp("gate") / "run", epsilon=4.0)).out
+def run(small: Path, tmp_path_factory: pytest.TempPathFactory, few_steps: Any) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        few_steps(patch)
+        return simulate(Settings(small, tmp_path_factory.mktemp("gate") / "run", epsilon=4.0)).out
 
 
 def test_a_correct_run_passes_and_its_report_says_what_canaries_showed(run: Path) -> None:
@@ -43,6 +45,7 @@ def test_a_claim_below_what_the_releases_cost_is_refuted(run: Path, tmp_path: Pa
         pass_gate(tmp_path / "run")
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_run_with_half_its_noise_publishes_nothing(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

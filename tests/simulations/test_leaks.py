@@ -2,6 +2,7 @@
 
 import json
 import logging
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -137,19 +138,21 @@ def test_no_two_draws_of_one_run_are_alike(marked: Any, overheard: list[tuple[st
 
 
 def test_the_published_quality_holds_the_exact_one_in_most_runs(small: Path, tmp_path: Path) -> None:
-    """Four runs at epsilon 3; each interval is a 95 % one for the population, so half of them is generous.
+    """Runs at epsilon 3, until three more of their intervals hold it than do not: four of them as a rule.
 
-    Trained to the end: scores of a hasty training crowd into a few of the public bins, which then know less than z.
+    Each interval is a 95 % one for the population. Of 40 runs 35 held it: where so many do, eight more that do not than
+    that do are chance once in five million times. Trained to the end: scores of a hasty training crowd into a few of
+    the public bins, which then know less than z.
     """
     labels = pl.read_parquet(small.parent / "labels.parquet")
-    hits = 0
-    for i in range(4):
-        result = simulate(Settings(small, tmp_path / str(i), epsilon=3.0))
+    ahead, number = 0, count()
+    while -8 < ahead < 3:
+        result = simulate(Settings(small, tmp_path / str(next(number)), epsilon=3.0))
         told = result.report["quality_published"]
         assert told == json.loads((result.out / "model" / "bundle.json").read_text())["quality"]
         for name in ("auc", "ks", "base_rate"):
             assert 0 <= told[name]["low"] <= told[name]["high"] <= 1
         scored = pl.read_parquet(result.out / "scores.parquet").join(labels, on="id")
         exact = roc_auc_score(scored["label"], scored["z"])
-        hits += told["auc"]["low"] <= exact <= told["auc"]["high"]
-    assert hits >= 2
+        ahead += 1 if told["auc"]["low"] <= exact <= told["auc"]["high"] else -1
+    assert ahead == 3

@@ -114,7 +114,7 @@ def _served(app: Any) -> Iterator[Client]:
     server = Server(Config(app, log_config=None, access_log=False, lifespan="off", ws="none"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    with Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30) as client:
+    with Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=120) as client:
         yield client
     server.should_exit = True
     thread.join()

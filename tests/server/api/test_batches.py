@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -31,13 +32,22 @@ def uploaded(api: Any, *rows: Any) -> str:
     return str(answer.json()["batch_id"])
 
 
-def finished(api: Any, batch_id: str) -> dict[str, Any]:
-    for _ in range(200):
-        found: dict[str, Any] = api.call("service", "GET", f"/v1/batches/{batch_id}").json()
-        if found["state"] == "done":
-            return found
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
         time.sleep(0.05)
-    raise AssertionError(f"not done: {found}")
+
+
+def finished(api: Any, batch_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+
+    def done() -> bool:
+        found.update(api.call("service", "GET", f"/v1/batches/{batch_id}").json())
+        return bool(found["state"] == "done")
+
+    until(done)
+    return found
 
 
 def test_each_row_is_answered_as_if_it_had_come_alone(api: Any, asked: Any) -> None:
@@ -192,10 +202,7 @@ def test_runner_and_sweeper_outlive_a_database_that_fails(
     for table in ("waiting", "batch_row"):
         run_sql(api, f"ALTER TABLE {table} RENAME TO away_{table}")
     runner = batch_runs.Runner(api.service)
-    for _ in range(100):
-        if {getattr(record, "fields", {}).get("where") for record in caplog.records} >= {"batches", "sweeper"}:
-            break
-        time.sleep(0.05)
+    until(lambda: {getattr(record, "fields", {}).get("where") for record in caplog.records} >= {"batches", "sweeper"})
     for table in ("waiting", "batch_row"):
         run_sql(api, f"ALTER TABLE away_{table} RENAME TO {table}")
     assert api.call("service", "GET", "/readyz").status_code == 200
@@ -203,11 +210,7 @@ def test_runner_and_sweeper_outlive_a_database_that_fails(
     runner.close()
     before = api.records()
     api.later(days=30)
-    for _ in range(100):
-        if api.records() > before:
-            break
-        time.sleep(0.05)
-    assert api.records() > before
+    until(lambda: api.records() > before)
 
 
 def test_a_service_without_one_of_its_threads_is_not_ready(api: Any) -> None:

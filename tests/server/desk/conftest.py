@@ -82,7 +82,7 @@ class Site:
         token = self.keys.get(role, role)
         sent = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", **headers}
         data = None if body is None else json.dumps(body).encode()
-        with urlopen(Request(self.url + path, data, sent, method=method), timeout=20) as answer:
+        with urlopen(Request(self.url + path, data, sent, method=method), timeout=60) as answer:
             return json.load(answer)
 
     def person(self, name: str, as_new: str = "") -> Any:
@@ -216,7 +216,7 @@ def open_tab(chromium: Any, site: Site) -> Iterator[Callable[..., Tab]]:
         contexts.append(chromium.new_context(**usual, **options))
         tabs.append(Tab(contexts[-1].new_page(), site))
         tabs[-1].watch()
-        tabs[-1].page.set_default_timeout(10_000)
+        tabs[-1].page.set_default_timeout(60_000)
         return tabs[-1]
 
     yield opened
