@@ -2,12 +2,16 @@
 
 The default request: a new, identified customer of 30, salaried, with a stated and verified monthly income of 6,000 and
 no other debt, asking for 10,000 (whole currency units) over 12 months; every relationship is 24 months old, consented
-and fresh. `[lender] income` and `requested` of the federation file name columns that replace those two amounts; a
-missing or negative value there falls back to the default. The decision's moment is the policy's first.
+and fresh, unless the lender's `availability.parquet` says otherwise (`simulations/availability.py`): then the decision
+does without that block, whose sub-score the evidence still has. `[lender] income` and `requested` of the federation
+file name columns that replace those two amounts; a missing or negative value there falls back to the default. The
+decision's moment is the policy's first.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -19,24 +23,35 @@ from model.bundle import decision_bundle
 from model.limits.decide import decide
 from model.limits.decision import Decision
 from model.limits.policy import load_policy
-from model.limits.request import Applicant, BlockEvidence, Contribution, DecisionRequest, StateSnapshot
+from model.limits.request import Applicant, BlockEvidence, Contribution, DecisionRequest, Quality, StateSnapshot
 from model.limits.schema import Policy
 from model.limits.table import DecisionBundle
 from privacy.alignment import hash_fraction
 from server.batches import COLUMNS, columns_of
+from simulations.availability import LATE, NO_CONSENT, states_of
 
 INCOME, REQUESTED = 600_000, 1_000_000  # fen
 AGE, TERM_MONTHS, TENURE_MONTHS = 30, 12, 24
 _MAX_FEN = 10**12
 
 
-def decide_all(node: Node, evidence: pl.DataFrame, model: Path, policy_file: Path | None) -> pl.DataFrame:
-    """One row a held-out person: outcome, amount, price, score, reasons in both languages."""
+def decide_all(
+    node: Node, evidence: pl.DataFrame, model: Path, policy_file: Path | None, present: Collection[str]
+) -> pl.DataFrame:
+    """One row a held-out person: outcome, amount, price, score, reasons in both languages.
+
+    Args:
+        node: of the run.
+        evidence: of the persons to decide for.
+        model: folder of the published model.
+        policy_file: None is the shipped one.
+        present: names of the partners whose sub-scores the evidence has.
+    """
     policy, bundle = load_policy(policy_file), decision_bundle(model)
-    amounts = _amounts(node, evidence["id"])
+    amounts, away = _amounts(node, evidence["id"]), states_of(node, evidence["id"], present)
     decisions = [
         decide(request, policy, bundle, StateSnapshot(), request.as_of, explain=False)
-        for request in _requests(evidence, amounts, policy, bundle)
+        for request in _requests(evidence, amounts, policy, bundle, away)
     ]
     return _columns(decisions).insert_column(0, evidence["id"])
 
@@ -60,7 +75,11 @@ def _columns(decisions: list[Decision]) -> pl.DataFrame:
 
 
 def _requests(
-    evidence: pl.DataFrame, amounts: pl.DataFrame, policy: Policy, bundle: DecisionBundle
+    evidence: pl.DataFrame,
+    amounts: pl.DataFrame,
+    policy: Policy,
+    bundle: DecisionBundle,
+    away: Mapping[tuple[int, str], str],
 ) -> list[DecisionRequest]:
     optional, own = bundle.table.optional, bundle.table.own
     as_of = policy.effective_from
@@ -70,7 +89,7 @@ def _requests(
     requests = []
     for i, row in enumerate(zip(*columns, amounts["income"].to_list(), amounts["requested"].to_list(), strict=True)):
         blocks = {
-            d: BlockEvidence(True, True, row[places[d]], as_of, "ok", TENURE_MONTHS, 0, _why(row[places[d] + 1]))
+            d: _block(row[places[d]], row[places[d] + 1], as_of, away.get((i, d)))
             for d in optional
             if row[places[d]] is not None
         }
@@ -81,6 +100,14 @@ def _requests(
         )  # fmt: skip
         requests.append(DecisionRequest(str(i), "", "new", as_of, policy.product, row[-1], TERM_MONTHS, kyc, blocks))
     return requests
+
+
+def _block(logit_e6: int, why: str, as_of: datetime, state: str | None) -> BlockEvidence:
+    """What one domain says now; what is late, or may not be asked, says nothing."""
+    if state in LATE or state in NO_CONSENT:
+        return BlockEvidence(True, state in LATE, tenure_months=TENURE_MONTHS)
+    quality: Quality = "range" if state == "abnormal" else "ok"
+    return BlockEvidence(True, True, logit_e6, as_of, quality, TENURE_MONTHS, 0, _why(why))
 
 
 def _why(text: str) -> tuple[Contribution, ...]:

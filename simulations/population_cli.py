@@ -40,6 +40,7 @@ class PopulationOptions:
         ),
     ] = "none"
     outages: Annotated[float, typer.Option(help="Chance a day that a partner's delivery fails for hours.")] = 0.005
+    name: Annotated[str, typer.Option(help="Of the federation; two in one sweep need two names.")] = "population"
     force: Annotated[bool, typer.Option("--force", help="Replace the folder.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False
 

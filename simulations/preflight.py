@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
+
 from clients.cohort import cohort_of, persons_of, table_of
 from clients.config import Node
 from clients.files import read_columns
 from model.federation import LENDER, Federation, Holder
 from model.inputs import InputError
 from model.limits.policy import load_policy
-from model.wire import TRAIN_ROWS
+from model.wire import HELD_OUT, TRAIN_ROWS
+from simulations.availability import notes_of
 from simulations.settings import Settings
 
 WARN_PERSONS_DELTA = 0.1
@@ -39,7 +42,8 @@ def check(node: Node, settings: Settings) -> list[str]:
 
         rehearse(settings.engine, [h.contract for h in federation.holders if h.contract])
     cohort = cohort_of(node)
-    notes: list[str] = []
+    held_out = cohort.ids.filter(pl.Series(cohort.group == HELD_OUT))
+    notes = [f"{LENDER}: {note}" for note in notes_of(federation, held_out)]
     known = set(persons_of(node, LENDER))
     for holder in federation.holders:
         table = table_of(node, holder.name)

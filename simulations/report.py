@@ -42,10 +42,11 @@ def write_report(
     began = time.monotonic()
     evidence = pl.read_parquet(node.folder(LENDER) / EVIDENCE)
     evidence.select("id", "score", "pd", "z", "blocks").write_parquet(out / "scores.parquet")
-    decisions = decide_all(node, sampled(evidence, settings.decide), out / MODEL_FOLDER, settings.policy)
+    run = json.loads((out / RUN_FILE).read_text())
+    asked = sampled(evidence, settings.decide)
+    decisions = decide_all(node, asked, out / MODEL_FOLDER, settings.policy, run["partners"])
     decisions.write_parquet(out / "decisions.parquet")
     decided = time.monotonic() - began
-    run = json.loads((out / RUN_FILE).read_text())
     node = replace(node, programme=run["programme"])  # Flower names its own runs
     bundle = json.loads((out / MODEL_FOLDER / "bundle.json").read_text())
     report = {
@@ -59,7 +60,8 @@ def write_report(
         "partners": _partners(node, run["partners"]),
         **_spent(node, run),
         **_quality(node, evidence),
-        "decisions": dict(sorted(decisions["decision"].value_counts().iter_rows())),
+        "decisions": _counted(decisions["decision"]),
+        "reasons": _counted(decisions["reasons"].str.split("+").list.unique().explode()),
         "seconds": {**{k: round(v, 3) for k, v in seconds.items()}, **run["seconds"], "decide": round(decided, 3)},
         "bytes_sent": run["bytes_sent"],
         "releases": run["releases"],
@@ -71,6 +73,11 @@ def write_report(
     (out / RUN_FILE).unlink()
     _write(out, report)
     return report
+
+
+def _counted(told: pl.Series) -> dict[str, int]:
+    """How many persons are told each of these, by name."""
+    return dict(sorted(told.filter(told.fill_null("") != "").value_counts().iter_rows()))
 
 
 def add_audit(out: Path, report: dict[str, Any], audit: Mapping[str, Any]) -> None:

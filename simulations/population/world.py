@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -23,6 +24,7 @@ USUAL_SHIFTS = SHIFTS[:5]
 DRIFTS = ("inflation", "mix", "recession", "concept", "gaming", "definition", "fraud", "feedback")
 
 _WHERE = "command line"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 _SIZES = {"ecommerce": (10.0, 3.0, 1.0), "payments": (10.0, 3.0), "tax_business": (10.0, 3.0, 1.0)}
 _PREVALENCE = (-0.3, 0.3, 0.65)  # log-odds that the customers of a domain's first, second, third partner have more
 _FEWEST_OF_A_PARTNER = 50  # persons of the whole population for each of many partners
@@ -59,6 +61,7 @@ class World:
         partners_a_domain: 1 to 3; there are at most two of payments.
         split_partners: how many partners share the e-commerce customers; 0 leaves it to `partners_a_domain`.
         outages: chance that a partner's delivery fails on a day.
+        name: of the federation; two in one sweep need two names.
     """
 
     persons: int = 20_000
@@ -70,8 +73,16 @@ class World:
     partners_a_domain: int = 1
     split_partners: int = 0
     outages: float = 0.005
+    name: str = "population"
 
     def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise InputError(
+                _WHERE,
+                "--name",
+                "must be 1 to 64 of A-Z, a-z, 0-9, space, '.', '_' and '-', none of the last four first",
+                self.name,
+            )
         _within("--persons", self.persons, FEWEST, MOST)
         whole(_WHERE, "--seed", self.seed)
         _within("--base-rate", self.base_rate, 0.01, 0.3)

@@ -170,7 +170,7 @@ def _federation(world: World) -> str:
 # columns.md explains every column. Persons apply from month to month; the last part of the months is held out.
 
 [federation]
-name = "population"
+name = "{world.name}"
 id = "id"
 outcome = "label"
 split = "split"

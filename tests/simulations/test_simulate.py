@@ -146,7 +146,7 @@ def test_decisions_are_those_of_decide_on_the_same_evidence(small: Path, exact_r
     node = node_of(Settings(small, exact_run.out), exact_run.out)
     evidence = pl.read_parquet(exact_run.out / "nodes" / "lender" / "evidence.parquet")
     policy, bundle = load_policy(None), decision_bundle(exact_run.out / "model")
-    requests = _requests(evidence, _amounts(node, evidence["id"]), policy, bundle)
+    requests = _requests(evidence, _amounts(node, evidence["id"]), policy, bundle, {})
     decisions = pl.read_parquet(exact_run.out / "decisions.parquet")
     assert decisions["id"].to_list() == evidence["id"].to_list()
     for row, request in zip(decisions.head(60).iter_rows(named=True), requests, strict=False):
