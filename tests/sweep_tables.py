@@ -21,6 +21,7 @@ CEILING = {
     "response-only": 0.77, "logistic": 0.776, "trees": 0.78,
 }  # fmt: skip
 LOSS = {"dp-ebm": 0.012, "pooled-opacus": 0.02, "response-only": 0.05}  # AUC at epsilon 1
+RESAMPLES = 20
 GROUPS = {"sex=f": 0.62, "sex=m": 0.55, "age=20-29": 0.40, "age=30-44": 0.60, "age=45-": 0.66}
 
 
@@ -128,6 +129,9 @@ def _curves(row: dict[str, Any], rng: np.random.Generator) -> Iterator[dict[str,
             {"curve": "scores", "group": group, "at": float(b), "value": s, "weight": 1.0}
             for b, s in zip(bins, share / share.sum(), strict=True)
         )
+    for sample in range(RESAMPLES):
+        moved = np.random.default_rng(sample).normal(0, 0.0058) + rng.normal(0, 0.0006)
+        yield {"curve": "resampled", "at": float(sample), "value": row["auc"] + moved}
     alone = row["trust"] == "pooled" or row["learner"] == "own-block"
     for known in range(4):
         value = 0.61 + 0.055 * known * spread / 0.27

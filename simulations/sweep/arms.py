@@ -19,6 +19,7 @@ from model.contract import load_contract
 from model.federation import Federation
 from model.inputs import InputError, read_toml
 from server.planning import FUSION_SHARE
+from simulations.availability import AVAILABILITY, beside
 from simulations.extending import named
 
 HKEY = "hkey"  # the lender's column by whose values a simulation gives persons to partners
@@ -121,7 +122,7 @@ def _own(asked: str) -> Arm:
 
 
 def derived(federation: Federation, data: Path | None, arm: Arm) -> str | None:
-    """The federation file that an arm runs on in place of the given one, or None where that one is right.
+    """The federation file that an arm runs on in place of the given one, its paths whole; None where that is right.
 
     Args:
         federation: the given file, loaded.
@@ -146,8 +147,9 @@ def derived(federation: Federation, data: Path | None, arm: Arm) -> str | None:
         table.setdefault("privacy", {})["within-domain"] = arm.within_domain
     if repr(table) == before:
         return None
-    _absolute(table, federation.path.parent.resolve(), (data or federation.path.parent).resolve())
-    return tomli_w.dumps(table)
+    folder = federation.path.parent.absolute()
+    base = data.absolute() if data else folder
+    return moved(table, lambda path: str(folder / path), lambda path: str(base / path))
 
 
 def _use_protected(federation: Federation, table: dict[str, Any]) -> None:
@@ -167,6 +169,8 @@ def _split_domain(federation: Federation, table: dict[str, Any]) -> None:
     first, second = _overlapping(federation)
     if HKEY in largest.only:
         raise Skipped(f"no domain has several partners, and {largest.name} is restricted by {HKEY} already")
+    if beside(federation).exists():
+        raise Skipped(f"no domain has several partners, and {AVAILABILITY} names those that there are")
     row: Mapping[str, Any] = table["partner"][place]
     twins = [
         {**row, "name": f"{row['name']}-{mark}", "only": {**row.get("only", {}), HKEY: values}}
@@ -196,9 +200,10 @@ def _overlapping(federation: Federation) -> tuple[list[str], list[str]]:
     return (first if len(first) < len(values) else values[:-1]), (second if len(second) < len(values) else values[1:])
 
 
-def _absolute(table: dict[str, Any], folder: Path, data: Path) -> None:
-    """Paths that mean the same wherever the derived file lies."""
+def moved(table: dict[str, Any], contract: Callable[[str], str], data: Callable[[str], str]) -> str:
+    """A federation file as text, with every path of a contract and of data put otherwise."""
     for row in (table["lender"], *table["partner"]):
         if "contract" in row:
-            row["contract"] = str(folder / row["contract"])
-        row["data"] = str(data / row["data"]) if isinstance(row["data"], str) else [str(data / d) for d in row["data"]]
+            row["contract"] = contract(row["contract"])
+        row["data"] = data(row["data"]) if isinstance(row["data"], str) else [data(path) for path in row["data"]]
+    return tomli_w.dumps(table)

@@ -26,6 +26,7 @@ from simulations.settings import Settings
 from simulations.sweep.arms import Arm
 from simulations.sweep.grid import Cell
 from simulations.sweep.measure import Measured, measured, measured_baseline
+from simulations.sweep.places import found, plainly, repeated
 from simulations.sweep.sources import Read
 from simulations.sweep.store import Store, is_full
 
@@ -66,6 +67,13 @@ class Task:
         if self.arm.ours:
             _same_engine(self.arm.learner, self.row)
 
+    def done(self, why: str, seconds: float = 0.0) -> Done:
+        """What became of it: why it has no figures, if it has none, in words that name no folder of this machine."""
+        if not why:
+            return Done(seconds)
+        file = self.arm.learner.rpartition(":")[0]
+        return Done(seconds, plainly(why, self.out, [*self.read.paths, *([Path(file)] if file else [])]))
+
 
 @dataclass(frozen=True)
 class Done:
@@ -82,22 +90,22 @@ def run_cell(task: Task) -> Done:
         DiskFull: there is no room for it.
     """
     logging.getLogger("fedscore").propagate = False  # a library may give the root a handler: the row tells errors
-    began, error = time.monotonic(), ""
+    began, why = time.monotonic(), ""
     store = Store(task.out)
     result: dict[str, Any] = {}
     curves: list[Any] = []
     try:
         result, curves = _trained(task, store)
-    except Exception as why:  # whatever a library raises on these rows: the other cells still have their figures
-        _stop_if_full(task, why)
-        plainly = isinstance(why, RunFailed | BudgetExceeded | InputError)
-        error = " ".join((str(why) if plainly else f"{type(why).__name__}: {why}").split())
+    except Exception as error:  # whatever a library raises on these rows: the other cells still have their figures
+        _stop_if_full(task, error)
+        ours = isinstance(error, RunFailed | BudgetExceeded | InputError)
+        why = str(error) if ours else f"{type(error).__name__}: {error}"
         _stop_without_room(task)
-    done = Done(round(time.monotonic() - began, 3), error)
+    done = task.done(why, round(time.monotonic() - began, 3))
     try:
         store.write_cell(task.cell.key, _document(task, done, result, curves))
-    except OSError as why:
-        _stop_if_full(task, why)
+    except OSError as error:
+        _stop_if_full(task, error)
         raise
     return done
 
@@ -112,22 +120,22 @@ def _document(task: Task, done: Done, result: Mapping[str, Any], curves: list[An
     return {"result": row, "curves": curves, "took": done.seconds}
 
 
-def again(row: Mapping[str, Any], out: Path) -> Measured:
+def again(row: Mapping[str, Any], sweep: Path, out: Path) -> Measured:
     """Repeats the cell of a row of results: the same training, with fresh noise where it has any.
 
     Args:
-        row: a row of `results.parquet`; the files that its `repeat` names must be where they were.
+        row: a row of `results.parquet`.
+        sweep: the folder of its sweep, from which `repeat` tells where the files are; all may have moved together.
         out: a folder that does not exist; a run of ours is written there.
 
     Raises:
         InputError: a file is not there, or an engine of one's own has another text.
     """
-    given = json.loads(row["repeat"])
+    given = found(json.loads(row["repeat"]), sweep.absolute())
     baseline = given.pop("baseline", "")
-    paths = {name: Path(given[name]) for name in ("federation", "data", "policy") if given[name] is not None}
     if not baseline:
         _same_engine(given["engine"], row)
-    return _figures(Settings(**{**given, **paths, "epsilon": float(given["epsilon"]), "out": out}), baseline)
+    return _figures(Settings(**{**given, "epsilon": float(given["epsilon"]), "out": out}), baseline)
 
 
 def _same_engine(asked: str, row: Mapping[str, Any]) -> None:
@@ -189,9 +197,11 @@ def versions() -> str:
     return json.dumps(found, sort_keys=True)
 
 
-def repeat(cell: Cell, arm: Arm, settings: Settings) -> str:
-    """Every setting of a cell as JSON; those of a baseline are whose rows it takes, with its name beside them."""
+def repeat(arm: Arm, settings: Settings, sweep: Path) -> str:
+    """Every setting of a cell as JSON, its paths told from the sweep's folder.
+
+    Those of a baseline are whose rows it takes, with its name beside them.
+    """
     given = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name not in ("out", "force")}
-    texts = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
-    texts["epsilon"] = f"{cell.epsilon:.12g}"
+    texts = {**repeated(given, sweep), "epsilon": f"{settings.epsilon:.12g}"}
     return json.dumps({**({} if arm.ours else {"baseline": arm.learner}), **texts}, sort_keys=True)

@@ -129,7 +129,7 @@ def sets_of(asked: Sweep) -> dict[str, DataSet]:
     """
     found: dict[str, DataSet] = {}
     for text in asked.federations:
-        data = _found(text, asked.data)
+        data = set_of(text, asked.data)
         name = load_federation(data.federation, data.data).name
         if slug(name) in {slug(other) for other in found}:
             rule = "is the name of another federation of this sweep"
@@ -138,7 +138,12 @@ def sets_of(asked: Sweep) -> dict[str, DataSet]:
     return found
 
 
-def _found(text: str, root: Path | None) -> DataSet:
+def set_of(text: str, root: Path | None) -> DataSet:
+    """The set of a federation file, or the benchmark set of a name; `root` is as `Sweep.data`.
+
+    Raises:
+        InputError: neither, or its data are not there.
+    """
     path = Path(text)
     if len(path.parts) > 1 and path.is_dir():
         raise InputError(path, "", "is a folder", remedy="give the federation file in it")

@@ -33,6 +33,7 @@ Floats = metrics.Floats
 
 BIN = 25  # points of score
 SURE = 1e-12  # a baseline's PD is this far from 0 and 1
+RESAMPLES = 200
 THIN = 1  # domains of partners, at most, that know a person with a thin file
 
 
@@ -132,7 +133,7 @@ def _quality(labels: Floats, z: Floats, pd: Floats) -> Measured:
     }
     tenths = metrics.calibration(labels, pd)
     curves = [point("calibration", at=t["predicted"], value=t["observed"], weight=t["persons"]) for t in tenths]
-    return result, curves + _scores(labels, z)
+    return result, curves + _scores(labels, z) + _resampled(labels, z)
 
 
 def _scores(labels: Floats, z: Floats) -> list[Point]:
@@ -147,6 +148,19 @@ def _scores(labels: Floats, z: Floats) -> list[Point]:
             pairs = zip(bins.tolist(), counts.tolist(), strict=True)
             curves += [point("scores", group, at=float(b), value=c / int(counts.sum()), weight=c) for b, c in pairs]
     return curves
+
+
+def _resampled(labels: Floats, z: Floats) -> list[Point]:
+    """The AUC on resamples of the persons: every cell with the same held-out persons has the same ones.
+
+    A resample counts each person with a weight of its own, drawn from the unit exponential: no class is ever empty.
+    Source: Rubin (1981), "The Bayesian bootstrap", Annals of Statistics 9, 130-134.
+    """
+    persons = len(labels)
+    rng = np.random.default_rng(persons)
+    weights = (rng.standard_exponential(persons) for _ in range(RESAMPLES))
+    found = enumerate(metrics.weighted_aucs(labels, z, weights))
+    return [point("resampled", at=float(b), value=value) for b, value in found if value is not None]
 
 
 def _gains(labels: Floats, z: Floats, known: NDArray[np.int64], own: Floats | None) -> Measured:

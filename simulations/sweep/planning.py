@@ -20,6 +20,7 @@ from simulations.settings import Settings
 from simulations.sweep.arms import Arm, arms_of
 from simulations.sweep.cells import Task, repeat, versions
 from simulations.sweep.grid import Lane, Sweep, cells_of, lanes_of, sets_of, settings_of, terms_of
+from simulations.sweep.places import placed
 from simulations.sweep.sources import Read, files_of, fingerprints, paths_of
 from simulations.sweep.store import Store
 
@@ -61,11 +62,12 @@ def plan(asked: Sweep) -> Plan:
     if not lanes:
         raise InputError("command line", "--arms", "leave nothing to train", remedy="; ".join(notes))
     rows = {id(lane): _row(lane, asked) | fingerprints(files[lane.data.name]) for lane in lanes}
-    tasks, folder = {}, Store(asked.out.resolve()).federations
+    tasks, out = {}, asked.out.resolve()
+    folder = Store(out).federations
     for cell, lane in cells_of(lanes, asked).items():
         settings = settings_of(cell, lane, asked, folder)
-        row = {**rows[id(lane)], "repeat": repeat(cell, lane.arm, settings)}
-        tasks[cell.key] = Task(cell, lane.arm, settings, row, asked.out.resolve(), read[cell.set])
+        row = {**rows[id(lane)], "repeat": repeat(lane.arm, settings, out)}
+        tasks[cell.key] = Task(cell, lane.arm, settings, row, out, read[cell.set])
     question = {
         "arms": [arm.name for arm in arms],
         "epsilons": sorted(set(asked.epsilons)),
@@ -76,7 +78,8 @@ def plan(asked: Sweep) -> Plan:
         "notes": notes,
         "sets": files,
     }
-    return Plan(tasks, {lane.file: lane.text for lane in lanes if lane.text is not None}, question, tuple(notes))
+    made = {lane.file: placed(lane.text, folder) for lane in lanes if lane.text is not None}
+    return Plan(tasks, made, question, tuple(notes))
 
 
 def _checked(data: DataSet, asked: Sweep, arms: Iterable[Arm]) -> list[str]:

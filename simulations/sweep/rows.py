@@ -80,6 +80,7 @@ CURVES: dict[str, type[pl.DataType]] = {
 CURVE_MEANINGS: dict[str, str] = {
     "calibration": "at: mean predicted PD of a tenth of the persons; value: share that defaulted; weight: persons",
     "scores": "group: good | bad; at: lower end of a bin of 25 points; value: share of the group",
+    "resampled": "at: resample of the held-out persons, the same of all cells with these persons; value: AUC on it",
     "known_by": "group: number of partners' domains that know the person; value: AUC; at: AUC of the lender's own "
     "part of this model, which is not the lender alone (that is `value` under the arm own-block); weight: persons",
     "decisions": "group: APPROVE | TRIAL | DECLINE | DEFER | REFER; value: share of the persons decided for",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from server.failures import RunFailed
 from simulations.spread import Failed, spread
@@ -67,7 +68,7 @@ def sweep(asked: Sweep, tell: Progress | None = None) -> Outcome:
 
 def _train(asked: Sweep, planned: Plan, store: Store, tell: Progress) -> dict[str, str]:
     """Trains what is not finished; returns by key why cells have no figures."""
-    kept = {key: cell for key, cell in store.done(planned.tasks).items() if not cell["result"]["error"]}
+    kept = _kept(planned, store)
     left = [task for key, task in planned.tasks.items() if key not in kept]
     clock = Clock(min(asked.jobs or os.cpu_count() or 1, len(left)), [task.cell for task in left])
     for key, cell in kept.items():
@@ -88,6 +89,16 @@ def _train(asked: Sweep, planned: Plan, store: Store, tell: Progress) -> dict[st
     return {key: failed[key] for key in sorted(failed)}
 
 
+def _kept(planned: Plan, store: Store) -> dict[str, dict[str, Any]]:
+    """By key, cells that have figures; each tells where its files are now, which may have moved with or without it."""
+    kept = {key: cell for key, cell in store.done(planned.tasks).items() if not cell["result"]["error"]}
+    for key, cell in kept.items():
+        if cell["result"].get("repeat") != (now := planned.tasks[key].row["repeat"]):
+            cell["result"]["repeat"] = now
+            store.write_cell(key, cell)
+    return kept
+
+
 def _written(task: Task, outcome: Done | Failed, store: Store) -> Done:
     """What became of a cell; one whose process died is written down as failed.
 
@@ -98,7 +109,7 @@ def _written(task: Task, outcome: Done | Failed, store: Store) -> Done:
         return outcome
     if outcome.kind == "DiskFull":
         raise RunFailed(f"{outcome.text}; {_GO_ON}")
-    done = Done(0.0, outcome.text if outcome.kind == "died" else f"{outcome.kind}: {outcome.text}")
+    done = task.done(outcome.text if outcome.kind == "died" else f"{outcome.kind}: {outcome.text}")
     store.write_cell(task.cell.key, failed_cell(task, done))
     return done
 

@@ -12,6 +12,7 @@ from clients.files import stamps
 from model.federation import Federation
 from model.inputs import InputError, read_toml
 from model.limits.policy import SHIPPED
+from simulations.availability import beside
 from simulations.sweep.fairness import ATTRIBUTES
 
 CHANGED = "has changed since this sweep began"
@@ -37,7 +38,7 @@ class Read:
 
 
 def paths_of(federation: Federation, policy: Path | None) -> dict[str, Path]:
-    """The files that a set's cells read: federation file, policy, contracts, the holders' own, perhaps attributes."""
+    """The files that a set's cells read: federation file, policy, contracts, the holders' own, perhaps two more."""
     found = {"federation file": federation.path, "policy": policy or SHIPPED}
     table = read_toml(federation.path)
     for holder, row in zip(federation.holders, (table["lender"], *table["partner"]), strict=True):
@@ -45,8 +46,8 @@ def paths_of(federation: Federation, policy: Path | None) -> dict[str, Path]:
             found[f"{holder.name}, contract"] = federation.path.parent / row["contract"]
         for number, path in enumerate(holder.data, 1):  # two of them may have one name
             found[f"{holder.name}, data {number} {path.name}"] = path
-    attributes = federation.lender.data[0].parent / ATTRIBUTES
-    return found | ({f"lender, data {ATTRIBUTES}": attributes} if attributes.exists() else {})
+    more = (federation.lender.data[0].parent / ATTRIBUTES, beside(federation))
+    return found | {f"lender, data {path.name}": path for path in more if path.exists()}
 
 
 def files_of(federation: Federation, policy: Path | None) -> dict[str, str]:

@@ -52,6 +52,22 @@ def test_the_error_of_ks_is_that_of_both_shares_where_they_are_farthest_apart(st
     assert metrics.ks_error(labels, risk) == pytest.approx(np.sqrt(shares))
 
 
+@pytest.mark.parametrize("step", [0.0, 0.25, 2.0])
+def test_a_weighted_auc_is_that_of_as_many_copies_of_each_person(step: float) -> None:
+    labels, risk = _scored(90, 7, step)
+    weights = np.random.default_rng(8).integers(0, 4, (5, 90))
+    copies = [metrics.auc(np.repeat(labels, often), np.repeat(risk, often)) for often in weights]
+    given = [*weights.astype(float), np.full(90, 0.7)]  # what came before leaves nothing behind
+    assert list(metrics.weighted_aucs(labels, risk, given)) == pytest.approx([*copies, metrics.auc(labels, risk)])
+
+
+def test_a_class_of_no_weight_has_no_auc() -> None:
+    labels, risk = np.array([0.0, 1.0, 1.0]), np.arange(3.0)
+    assert list(metrics.weighted_aucs(labels, risk, [np.array([0.0, 1, 1]), np.array([1.0, 0, 0])])) == [None, None]
+    for one in CLASSES:
+        assert list(metrics.weighted_aucs(one, np.arange(4.0), [np.ones(4)])) == [None]
+
+
 def test_an_error_falls_with_the_root_of_the_persons() -> None:
     labels, risk = _scored(400, 3)
     for error in (metrics.auc_error, metrics.ks_error, metrics.brier_error):

@@ -24,7 +24,7 @@ from simulations.preflight import node_of
 from simulations.run import Settings, simulate
 from simulations.sweep import shapley
 from simulations.sweep.decided import business, outcomes
-from simulations.sweep.measure import known_by, measured, measured_baseline
+from simulations.sweep.measure import RESAMPLES, known_by, measured, measured_baseline
 from simulations.sweep.rows import CURVE_MEANINGS, CURVES, KEY, RESULTS
 
 POINTS = {name: kind for name, kind in CURVES.items() if name not in KEY}
@@ -201,12 +201,24 @@ def test_a_baseline_with_the_same_pds_is_measured_alike(cell: Cell) -> None:
     assert result["epsilon_spent"] == 0.5
     assert result["auc_own_block"] is None
     found = pl.DataFrame(curves, POINTS)
-    assert set(found["curve"]) == {"calibration", "scores", "known_by"}
+    assert set(found["curve"]) == {"calibration", "scores", "known_by", "resampled"}
     known = found.filter(curve="known_by")
     assert known["at"].null_count() == known.height  # it has no part of the lender's own
     for name in ("scores", "known_by"):
         ours, theirs = (t.filter(curve=name).select("group", "weight") for t in (cell.curves, found))
         assert ours.equals(theirs)
+
+
+def test_all_cells_of_the_same_persons_are_resampled_alike_as_widely_as_their_error_says(exact: Cell) -> None:
+    pd = exact.persons["pd"].to_numpy()
+    moved = np.clip(pd * np.exp(0.1 * np.random.default_rng(1).normal(size=len(pd))), 0, 1)
+    same, other = (pl.DataFrame(measured_baseline(Fitted(p, 0.5), exact.node)[1], POINTS) for p in (pd, moved))
+    ours, again, near = (c.filter(curve="resampled")["value"].to_numpy() for c in (exact.curves, same, other))
+    assert exact.curve("resampled")["at"].to_list() == list(range(RESAMPLES))
+    assert again == pytest.approx(ours, abs=1e-6)
+    assert ours.std() == pytest.approx(exact.result["auc_error"], rel=0.2)  # four standard errors of a deviation of 200
+    assert ours.mean() == pytest.approx(exact.result["auc"], abs=0.3 * exact.result["auc_error"])
+    assert (ours - near).std() < 0.5 * ours.std()  # what the persons give to both falls away
 
 
 def test_a_baseline_may_be_certain(cell: Cell) -> None:

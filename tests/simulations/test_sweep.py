@@ -68,17 +68,16 @@ def test_a_row_says_enough_to_run_its_cell_again(
     from simulations.settings import Settings
     from simulations.sweep.arms import ARMS
     from simulations.sweep.cells import again, repeat
-    from simulations.sweep.grid import Cell
 
-    monkeypatch.chdir(tmp_path)  # a row holds no path that hangs on the folder
+    monkeypatch.chdir(tmp_path)  # a row holds no path that hangs on the folder where the command was given
     rows = {row["arm"]: row for row in pl.read_parquet(finished / "results.parquet").to_dicts()}
     assert json.loads(rows["logistic"]["versions"])["polars"] == pl.__version__
-    assert again(rows["logistic"], tmp_path / "logistic")[0]["auc"] == rows["logistic"]["auc"]
+    assert again(rows["logistic"], finished, tmp_path / "logistic")[0]["auc"] == rows["logistic"]["auc"]
     settings = Settings(small, Path("any"), small.parent, epsilon=float("inf"))
-    row = {"learner": "scorecard", "repeat": repeat(Cell("sample", "apart", float("inf"), 0), ARMS["apart"], settings)}
-    assert again(row, tmp_path / "apart")[0]["auc"] == pytest.approx(exact_run.report["auc"], abs=1e-6)
+    row = {"learner": "scorecard", "repeat": repeat(ARMS["apart"], settings, finished)}
+    assert again(row, finished, tmp_path / "apart")[0]["auc"] == pytest.approx(exact_run.report["auc"], abs=1e-6)
     with pytest.raises(InputError, match=r"is not the text of mine.py:Mine@12"):
-        again({**row, "learner": "mine.py:Mine@12"}, tmp_path / "other")
+        again({**row, "learner": "mine.py:Mine@12"}, finished, tmp_path / "other")
 
 
 def test_every_path_of_a_cell_is_whole_wherever_the_command_was_given(
@@ -92,7 +91,7 @@ def test_every_path_of_a_cell_is_whole_wherever_the_command_was_given(
     arms = ("apart-equal", "own-block", "mine.py:Mine")
     tasks = plan(Sweep(("federation.toml",), Path("out"), arms=arms, policy=Path("policy.toml"), seeds=1)).tasks
     for task in tasks.values():
-        given = json.loads(task.row["repeat"])
+        given = {name: value if value is None else str(value) for name, value in vars(task.settings).items()}
         assert all(Path(given[name]).is_absolute() for name in ("federation", "policy", "engine") if "/" in given[name])
         assert given["data"] is None or Path(given["data"]).is_absolute()
         assert (given["engine"] == f"{files.folder / 'mine.py'}:Mine") == task.cell.arm.startswith("Mine@")
@@ -131,6 +130,7 @@ def test_what_is_edited_while_a_sweep_runs_trains_nothing_under_its_old_name(
         assert (
             f"{name}{':Mine: is not the text of mine.py:Mine@' if name == 'mine.py' else ': has changed since'}" in told
         )
+        assert told.startswith(f"../sample/{name}:")
         assert Store(asked.out).done([key])[key]["result"]["error"] == told
 
 

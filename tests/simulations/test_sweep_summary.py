@@ -87,7 +87,8 @@ def test_a_set_without_dp_ebm_is_not_counted_as_won(tmp_path) -> None:
 
 
 def test_ours_is_compared_with_dp_ebm_seed_by_seed_and_with_the_same_features(tables) -> None:
-    asked = Asked(arms=("joint", "joint-protected", "dp-ebm"), shift={"joint-protected": 0.05})
+    arms = ("joint", "joint-protected", "dp-ebm")
+    asked = Asked(arms=arms, shift={"joint-protected": 0.05}, without=("resampled",))
     part = tables(asked).parts[0]
     found = rival.match(part)
     assert (found.arm, found.of) == ("joint", 1)

@@ -7,7 +7,7 @@ import math
 import polars as pl
 from scipy.stats import t as student
 
-from simulations.estimates import CONFIDENCE
+from simulations.estimates import CONFIDENCE, Estimate
 from simulations.sweep.report.drawing import NORMAL
 from simulations.sweep.report.tables import PERSON, Part
 from simulations.sweep.report.words import Pair, number
@@ -40,8 +40,39 @@ def chance(part: Part) -> Pair:
             "sample{more}.",
             "所有随机种子共用同一划分，区间只反映训练噪声，测试的是同一批留出的人{more}。",
         ).filled({"more": _sample(part)})
-    few = _few(part.seeds(part.main, part.epsilon))
-    return Pair(told.en + few.en, told.zh + few.zh)
+    seeds = part.seeds(part.main, part.epsilon)
+    found = part.estimate(part.main, part.epsilon, "auc")
+    few = _few(seeds) if seeds < 2 or (found is not None and found.low is not None) else Pair("", "")
+    more = _differences(part) if seeds > 1 and len(part.arms) > 1 else Pair("", "")
+    return Pair(told.en + few.en + more.en, told.zh + few.zh + more.zh)
+
+
+def _differences(part: Part) -> Pair:
+    """Which chance the intervals of differences hold."""
+    if part.resampled:
+        return Pair(
+            " Differences in AUC between arms are of the same persons: over all of them, their intervals hold the "
+            "noise of training and the sample of held-out persons.",
+            "方案之间的 AUC 差异来自同一批人：就全体留出的人而言，其区间同时计入训练噪声与留出人群的抽样。",
+        )
+    return Pair(
+        " How another sample of persons would move a difference between arms, these tables do not tell.",
+        "换一批人会使方案之间的差异如何变动，这些表没有记录。",
+    )
+
+
+def counted(part: Part, gap: Estimate) -> bool:
+    """Whether the interval of a difference holds the sample of persons beside the noise of training."""
+    return part.resampled and gap.low is not None
+
+
+def unsure(part: Part, gap: Estimate) -> Pair:
+    """What a difference that may be chance is followed by, at the end of a sentence; nothing where it is sure."""
+    if gap.sure:
+        return Pair("", "")
+    if counted(part, gap):
+        return Pair("; it may be chance, of training or of the persons", "；这可能只是训练或留出人群的偶然")
+    return Pair("; the seeds cannot tell it from none", "；从这些随机种子看，与零无法区分")
 
 
 def _sample(part: Part) -> Pair:

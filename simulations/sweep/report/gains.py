@@ -76,6 +76,11 @@ def _most(groups: dict[str, dict[str, Estimate]]) -> Pair:
         if low is not None and low > 0
         else Pair(" (the seeds cannot tell it from none)", "（从这些随机种子看，与零无法区分）")
     )
+    luck = Pair(
+        "; this is over seeds alone, and the largest of several may be luck",
+        "；仅就随机种子而言，多组中的最大者也可能出于偶然",
+    )
+    doubt = Pair(doubt.en + luck.en, doubt.zh + luck.zh) if len(gains) > 1 else doubt
     alone, all_of = (number(groups[name][key].mean, 3) for key in ("alone", "value"))
     return Pair(
         f"; the gain is largest for persons whom {_domains_en(name)}: AUC {all_of} instead of {alone}{doubt.en}",

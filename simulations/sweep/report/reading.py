@@ -14,7 +14,7 @@ SHARES = ("auc", "auc_own_block", "auc_thin", "auc_thick", "ks", "brier", "appro
 _AMOUNTS = (
     "persons", "train", "held_out", "holders", "decided", "auc_error", "ks_error", "brier_error", "seconds", "bytes",
 )  # fmt: skip
-_SHARE_CURVES = ("calibration", "scores", "known_by", "decisions", "fairness", "drift_rate")
+_SHARE_CURVES = ("calibration", "scores", "resampled", "known_by", "decisions", "fairness", "drift_rate")
 _ABOUT = ("learner", "trust", "private")  # of a cell with figures, what its arm is
 CURVE_KEY = (*KEY, "curve", "group", "at")
 _TIED = "calibration"  # two tenths of the persons may have one mean prediction, hence one key

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from simulations.estimates import Estimate
+from simulations.sweep.report.doubt import counted, unsure
 from simulations.sweep.report.tables import Part, Tables
 from simulations.sweep.report.words import Pair, arm_told, more_or_less
 
@@ -21,16 +22,13 @@ class Match:
         arm: which one, by its mean AUC on the same held-out persons.
         gap: its AUC less DP-EBM's, seed by seed.
         of: how many of ours it is the best of.
+        counted: whether the gap's interval holds the sample of persons too.
     """
 
     arm: str
     gap: Estimate
     of: int
-
-    @property
-    def sure(self) -> bool:
-        """Whether the seeds can tell the gap from none."""
-        return self.gap.low is not None and self.gap.high is not None and (self.gap.low > 0 or self.gap.high < 0)
+    counted: bool
 
 
 def match(part: Part) -> Match | None:
@@ -43,7 +41,7 @@ def match(part: Part) -> Match | None:
         return None
     best = max(means, key=lambda arm: means[arm])
     gap = part.difference(best, DP_EBM, ONE)
-    return Match(best, gap, len(means)) if gap is not None else None
+    return Match(best, gap, len(means), counted(part, gap)) if gap is not None else None
 
 
 def sentence(part: Part) -> Pair | None:
@@ -52,7 +50,6 @@ def sentence(part: Part) -> Pair | None:
     if found is None:
         return None
     several = Pair(f", the best of our {found.of} on these persons,", f"（我们 {found.of} 个方案中在这批人上最好的）")
-    doubt = Pair("; the seeds cannot tell it from none", "；从这些随机种子看，与零无法区分")
     return Pair(
         "At epsilon 1 ours is {verdict} pooled DP-EBM: {arm}{several} reaches {gap} in AUC{doubt}.",
         "epsilon 1 时，{arm}{several}{verdict}集中数据的 DP-EBM：AUC {gap}{doubt}。",
@@ -62,7 +59,7 @@ def sentence(part: Part) -> Pair | None:
             "arm": arm_told(found.arm),
             "several": several if found.of > 1 else Pair("", ""),
             "gap": more_or_less(found.gap),
-            "doubt": Pair("", "") if found.sure else doubt,
+            "doubt": unsure(part, found.gap),
         }
     )
 
@@ -99,29 +96,22 @@ def verdict(tables: Tables) -> Pair:
 
 
 def _doubt(found: dict[str, Match]) -> Pair:
-    """On which sets the seeds cannot tell."""
-    unsure = [name for name, one in found.items() if not one.sure]
-    if not unsure:
+    """On which sets the difference may be chance."""
+    names = [name for name, one in found.items() if not one.gap.sure]
+    if not names:
         return Pair("", "")
-    if len(unsure) == len(found):
-        return Pair(", but the seeds cannot tell the difference from none", "，但从这些随机种子看，差异与零无法区分")
-    names = _listed(unsure)
-    return Pair(
-        f", but on {names.en} the seeds cannot tell the difference from none",
-        f"，但在 {names.zh} 上，从这些随机种子看，差异与零无法区分",
-    )
+    why = Pair("the seeds cannot tell the difference from none", "从这些随机种子看，差异与零无法区分")
+    if all(found[name].counted for name in names):
+        why = Pair("the difference may be chance, of training or of the persons", "差异可能只是训练或留出人群的偶然")
+    if len(names) == len(found):
+        return Pair(f", but {why.en}", f"，但{why.zh}")
+    where = _listed(names)
+    return Pair(f", but on {where.en} {why.en}", f"，但在 {where.zh} 上，{why.zh}")
 
 
 def _more(tables: Tables, found: dict[str, Match]) -> Pair:
     """What the seeds do not show, and which sets are not compared."""
-    told = []
-    if any(part.pinned for part in tables.parts if part.name in found):
-        told.append(
-            Pair(
-                " This is over the noise of training, on one held-out sample a set.",
-                "以上只计训练噪声，每个数据集只有一批留出的人。",
-            )
-        )
+    told = [_chances(tables, found)]
     if any(one.of > 1 for one in found.values()):
         told.append(Pair(" The best of ours was chosen on the same persons.", "我们的最佳方案正是在同一批人上选出的。"))
     missing = [part.name for part in tables.parts if part.name not in found]
@@ -129,6 +119,30 @@ def _more(tables: Tables, found: dict[str, Match]) -> Pair:
         names = _listed(missing)
         told.append(Pair(f" Not compared: {names.en}.", f"未比较：{names.zh}。"))
     return Pair("".join(one.en for one in told), "".join(one.zh for one in told))
+
+
+def _chances(tables: Tables, found: dict[str, Match]) -> Pair:
+    """Which chance the intervals hold, and where not both."""
+    pinned = [part.name for part in tables.parts if part.pinned and part.name in found]
+    alone = [name for name in pinned if not found[name].counted]
+    if all(one.counted for one in found.values()):
+        lacks = Pair(", not the sample trained on", "，未计入训练人群的抽样") if pinned else Pair("", "")
+        return Pair(
+            f" This counts the noise of training and the sample of held-out persons{lacks.en}.",
+            f"以上计入了训练噪声与留出人群的抽样{lacks.zh}。",
+        )
+    if not alone:
+        return Pair("", "")
+    if len(alone) == len(found):
+        return Pair(
+            " This is over the noise of training, on one held-out sample a set.",
+            "以上只计训练噪声，每个数据集只有一批留出的人。",
+        )
+    names = _listed(alone)
+    return Pair(
+        f" On {names.en} this is over the noise of training, on one held-out sample.",
+        f"在 {names.zh} 上只计训练噪声，只有一批留出的人。",
+    )
 
 
 def _listed(names: Sequence[str]) -> Pair:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from privacy.accounting import gaussian_epsilon, gaussian_mu
+from simulations.estimates import Estimate
 from simulations.sweep.report import doubt, rival
 from simulations.sweep.report.tables import OWN_BLOCK, PERSON, Part, Tables
 from simulations.sweep.report.words import Pair, arm_name, arm_told, at_budget, budget, estimated, more_or_less, number
@@ -79,24 +80,19 @@ def _cost_of_privacy(part: Part) -> Pair | None:
     with_noise, without = (part.estimate(part.main, e, "auc") for e in (part.epsilon, math.inf))
     if with_noise is None or without is None or math.isinf(part.epsilon):
         return None
-    cost = without.mean - with_noise.mean
+    gap = part.difference(part.main, part.main, math.inf, part.epsilon) or Estimate(without.mean - with_noise.mean)
     words = Pair(
         "Privacy costs {arm} {cost} in AUC {at}: {auc} instead of {free} without noise{doubt}.",
         "隐私的代价：{at}，{arm}的 AUC 降低 {cost}（无噪声 {free}，有噪声 {auc}{doubt}）。",
     )
-    sure = with_noise.high is not None and with_noise.high < (without.mean if without.low is None else without.low)
-    if cost <= 0:
-        words, sure = (
-            Pair(
-                "Privacy costs {arm} no AUC that these trainings could show: {auc} {at}, {free} without noise.",
-                "这些训练未显示隐私的代价：{arm}的 AUC {at}为 {auc}，无噪声为 {free}。",
-            ),
-            True,
+    if gap.mean <= 0:
+        words = Pair(
+            "Privacy costs {arm} no AUC that these trainings could show: {auc} {at}, {free} without noise.",
+            "这些训练未显示隐私的代价：{arm}的 AUC {at}为 {auc}，无噪声为 {free}。",
         )
-    unsure = Pair("; the seeds cannot tell it from none", "；从这些随机种子看，与零无法区分")
-    figures = {"cost": number(cost), "auc": estimated(with_noise), "free": estimated(without)}
+    figures = {"cost": estimated(gap), "auc": estimated(with_noise), "free": estimated(without)}
     return words.filled(
-        {"arm": arm_told(part.main), "at": at_budget(part.epsilon), "doubt": Pair("", "") if sure else unsure}
+        {"arm": arm_told(part.main), "at": at_budget(part.epsilon), "doubt": doubt.unsure(part, gap)}
         | {k: Pair.same(v) for k, v in figures.items()}
     )
 
@@ -106,9 +102,16 @@ def _gain(part: Part) -> Pair | None:
     if gap is None:
         return None
     return Pair(
-        "{at}, {arm} reaches {gap} in AUC than the lender alone.",
-        "{at}，{arm}的 AUC 比仅贷款方{gap}。",
-    ).filled({"arm": arm_told(part.main), "at": at_budget(part.epsilon), "gap": more_or_less(gap)})
+        "{at}, {arm} reaches {gap} in AUC than the lender alone{doubt}.",
+        "{at}，{arm}的 AUC 比仅贷款方{gap}{doubt}。",
+    ).filled(
+        {
+            "arm": arm_told(part.main),
+            "at": at_budget(part.epsilon),
+            "gap": more_or_less(gap),
+            "doubt": doubt.unsure(part, gap),
+        }
+    )
 
 
 def spending(part: Part) -> Pair:

@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from simulations.estimates import Estimate, Floats
+from simulations.estimates import Estimate, Floats, shared_variance
 from simulations.sweep.report.reading import SHARES, read_curves, read_results
 from simulations.sweep.report.words import in_order
+from simulations.sweep.rows import KEY
 
 PERSON = "person"  # what epsilon covers, in the column `private`
 OWN_BLOCK, POOLED = "own-block", "pooled"
 PINNED = "pinned"  # in the column `split`: all seeds share one
+RESAMPLED = "resampled"  # the curve of the AUC on resampled persons
 AUDIT = "audit:"  # begins the error of a training whose audit refused it: it ran to its end and released its sums
 
 
@@ -53,6 +55,15 @@ class Part:
     def split_known(self) -> bool:
         """Whether the tables tell if seeds share a split; those of earlier sweeps do not."""
         return self.cells["split"].null_count() == 0
+
+    @cached_property
+    def resampled(self) -> bool:
+        """Whether every cell tells its AUC on the same resamples of the same persons; earlier sweeps' do not."""
+        told = self.curves.filter((pl.col("curve") == RESAMPLED) & pl.col("value").is_finite())
+        counts = self.cells.join(told.group_by(KEY).len(), on=KEY, how="left")["len"].fill_null(0)
+        persons = self.cells.group_by("seed").agg(pl.col("held_out").n_unique())["held_out"]
+        draws = told["at"].n_unique()
+        return draws > 1 and bool((counts == draws).all()) and bool((persons == 1).all())
 
     @cached_property
     def holders(self) -> int:
@@ -132,11 +143,30 @@ class Part:
         most = 1.0 if column in SHARES else math.inf
         return Estimate.of_cells(values, 0.0 if column in SHARES else -math.inf, most) if len(values) else None
 
-    def difference(self, arm: str, other: str, epsilon: float, column: str = "auc") -> Estimate | None:
-        """A share of one arm less that of another, seed by seed: they share the split; None without a shared seed."""
-        both = self._cells_of(arm, epsilon).join(self._cells_of(other, epsilon), on="seed", suffix="_of_other")
-        gaps = (both.sort("seed")[column] - both.sort("seed")[f"{column}_of_other"]).drop_nulls().to_numpy()
-        return Estimate.of_cells(gaps, -1.0, 1.0) if len(gaps) else None
+    def difference(self, arm: str, other: str, epsilon: float, than: float | None = None) -> Estimate | None:
+        """The AUC of one arm less that of another, seed by seed: they share the persons; None without a shared seed.
+
+        Where the cells were resampled, the interval holds the chance of the persons too.
+
+        Args:
+            arm: which one.
+            other: the one that is taken off; it may be the same arm.
+            epsilon: the budget of both.
+            than: that of the other, where it is another.
+        """
+        of_other = epsilon if than is None else than
+        both = self._cells_of(arm, epsilon).join(self._cells_of(other, of_other), on="seed", suffix="_of_other")
+        gaps = both.sort("seed").select(pl.col("auc") - pl.col("auc_of_other")).to_series().to_numpy()
+        if not len(gaps):
+            return None
+        if len(gaps) < 2 or not self.resampled:
+            return Estimate.of_cells(gaps, -1.0, 1.0)
+        mine, others = self.curve(RESAMPLED, arm, epsilon), self.curve(RESAMPLED, other, of_other)
+        table = mine.join(others, on=["seed", "at"], suffix="_of_other")
+        table = table.with_columns(gap=pl.col("value") - pl.col("value_of_other"))
+        wide = table.pivot("seed", index="at", values="gap").drop("at").drop_nulls()
+        common = 1.0 if self.pinned else float((both["held_out"] / both["persons"]).to_numpy().mean())
+        return Estimate.of_cells(gaps, -1.0, 1.0, shared_variance(wide.to_numpy().T, common))
 
     def has(self, column: str, arm: str = "") -> bool:
         """Whether any cell, of one arm or of all, has this column."""
