@@ -201,8 +201,9 @@ def _same(folder: Path, name: str) -> bool:
 
 
 def test_many_shops_can_share_the_customers(tmp_path: Path) -> None:
-    told = write_population(World(3_000, split_partners=40), tmp_path / "people")
+    told = write_population(World(3_000, split_partners=40, name="many shops"), tmp_path / "people")
     federation = load_federation(tmp_path / "people" / "federation.toml")
+    assert federation.name == "many shops"  # two of one name cannot be in one sweep
     shops = [partner.name for partner in federation.partners if partner.domain == "ecommerce"]
     assert (shops[0], shops[-1], len(shops)) == ("ec-01", "ec-40", 40)
     sizes = [told["rows"][shop] for shop in shops]
@@ -230,6 +231,7 @@ def test_it_runs_as_it_is_written(run_cli: Any, tmp_path: Path, quick: None) -> 
     [
         (("--persons", 10), "--persons must be from 1000 to 10000000, got 10"),
         (("--persons", 10**11), "--persons must be from 1000"),
+        (("--name", 'a"b'), "--name must be 1 to 64 of A-Z, a-z, 0-9, space"),
         (("--seed", -1), "--seed must be a whole number >= 0"),
         (("--base-rate", 0.9), "--base-rate must be from 0.01 to 0.3, got 0.9"),
         (("--outages", "nan"), "--outages must be from 0.0 to 0.5, got nan"),

@@ -136,6 +136,8 @@ def test_links_are_followed_only_where_the_way_needs_it(tmp_path: Path) -> None:
         ("/home/jo x/data/pay.csv: has changed", "../data/pay.csv: has changed"),
         ("the disk of /home/jo x/out, /home/jo x/out/.work/k.1/out", "the disk of ., ./.work/k.1/out"),
         ("No such file: '/home/jo x/else/where.csv'", "No such file: '…/where.csv'"),
+        ("in '/home/anna.schmidt': file:///home/jo x/data/a.csv", "in '…': ../data/a.csv"),
+        ("no file:///home/anna/b.csv", "no …/b.csv"),
         ("in /home/jo: https://example.org/a/b and and/or 3 / 4", "in …: https://example.org/a/b and and/or 3 / 4"),
         ("/home/jo/site/package/x.py:\n 3 fails", "…/x.py: 3 fails"),
         ("/root.csv: 3 / 4", "/root.csv: 3 / 4"),
